@@ -1,0 +1,230 @@
+//! What goes into a machine and what comes out.
+//!
+//! The contract, for both machines: call `step` with one input; execute the effects in any order,
+//! any time later, or never (a crash); report each finished durable write once, in any order; late
+//! or duplicate messages are always safe. Timers and retries are the driver's: it repeats a command
+//! or asks for one to be repeated, and no machine counts time.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::consistency::{ReadPoint, Vdl};
+use crate::epoch::VolumeEpoch;
+use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
+use crate::lsn::Lsn;
+use crate::message::{Peer, ToSegment, ToWriter};
+use crate::record::{Change, Record};
+use crate::refusal::Refusal;
+use crate::truncation::History;
+
+/// An input of a segment.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum SegmentInput {
+    /// The write `0` and everything in it survives a crash from now on.
+    Durable(WriteId),
+    /// The driver chose a peer to ask for what is missing.
+    Pull {
+        /// The peer.
+        from: Position,
+    },
+    /// A message arrived.
+    Receive {
+        /// From whom.
+        from: Peer,
+        /// What.
+        message: ToSegment,
+    },
+}
+
+/// One atomic change of a segment's durable state. Applied whole or not at all.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct SegmentWrite {
+    /// Raise the promise to this epoch, if it is lower.
+    pub promised: VolumeEpoch,
+    /// Replace the history by this one, if it is older; drop what it annuls.
+    pub history: Option<History>,
+    /// Raise the known VDL to this, if it is lower.
+    pub vdl: Vdl,
+    /// Add these records, except for annulled ones.
+    pub records: Vec<Record>,
+}
+
+/// An effect of a segment.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum SegmentEffect {
+    /// Make `write` durable, after all earlier ones, then report `id` as durable.
+    Persist {
+        /// The write's name.
+        id: WriteId,
+        /// What is to be durable. Payload bytes of its records are those that came with the
+        /// message just received.
+        write: SegmentWrite,
+    },
+    /// Send a message to another segment of the group.
+    SendSegment {
+        /// To whom.
+        to: Position,
+        /// What.
+        message: ToSegment,
+    },
+    /// Send a message to the writer of an epoch, if it is connected.
+    SendWriter {
+        /// To whom.
+        to: VolumeEpoch,
+        /// What.
+        message: ToWriter,
+    },
+    /// A gossip answer was refused; nothing changed.
+    Unusable(Refusal),
+}
+
+/// An input of a writer.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum WriterInput {
+    /// Ask a read quorum whether this writer is still the highest, for a strict read.
+    Confirm {
+        /// Names this question; tickets of a writer rise.
+        ticket: Ticket,
+    },
+    /// Tell every segment the VDL.
+    Publish,
+    /// Read a page from one segment.
+    Read {
+        /// Names this read.
+        ticket: Ticket,
+        /// The page.
+        page: PageId,
+        /// The read point; `None` for the VDL.
+        read_point: Option<ReadPoint>,
+        /// The segment to ask; see [`crate::writer::Writer::complete`].
+        from: Position,
+    },
+    /// A message arrived.
+    Receive {
+        /// The sender's group.
+        group: PgId,
+        /// The sender's position.
+        from: Position,
+        /// What.
+        message: ToWriter,
+    },
+    /// The connection to a segment is new: send it again what it may lack.
+    Resend {
+        /// The segment's group.
+        group: PgId,
+        /// The segment's position.
+        to: Position,
+    },
+    /// Write one mini-transaction: all changes take effect together.
+    Write {
+        /// The changes, in order.
+        changes: Vec<Change>,
+    },
+}
+
+/// Why a writer doesn't carry out a command.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CommandRefusal {
+    /// A mini-transaction without changes.
+    Empty,
+    /// A higher epoch is known to exist.
+    Fenced {
+        /// That epoch.
+        by: VolumeEpoch,
+    },
+    /// The writer has not finished its recovery.
+    NotOpen,
+    /// The number space is used up.
+    OutOfLsns,
+    /// More changes than a batch, or than the allocation limit, can ever hold.
+    Oversized,
+    /// A read point above the VDL.
+    ReadPointAhead,
+    /// Too far beyond the VDL: wait for it to advance (LAL back-pressure).
+    Throttled,
+    /// No such segment.
+    UnknownSegment,
+}
+
+/// What a writer has to say to its driver.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Report {
+    /// A question of [`WriterInput::Confirm`] is answered: no higher epoch was open when the last
+    /// answer was given. A read at `read_point` or later is linearizable.
+    Confirmed {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// The VDL when the question was asked.
+        read_point: ReadPoint,
+    },
+    /// Every commit at or under `vdl` is durable: tell the clients.
+    Durable {
+        /// The volume durable LSN.
+        vdl: Vdl,
+    },
+    /// The recovery is finished; the volume is open.
+    Opened {
+        /// The recovery point, the VDL now.
+        vdl: Vdl,
+        /// The LSNs at or under this one are used up.
+        through: Lsn,
+    },
+    /// A higher epoch exists: this writer has stopped for ever.
+    Overtaken {
+        /// That epoch.
+        by: VolumeEpoch,
+    },
+    /// A page was read.
+    Read {
+        /// The read's ticket.
+        ticket: Ticket,
+        /// The page.
+        page: PageId,
+        /// The read point.
+        read_point: ReadPoint,
+        /// The page's last record, `None` for a page never written.
+        version: Option<Record>,
+    },
+    /// A read was refused by the segment asked; ask another.
+    ReadRefused {
+        /// The read's ticket.
+        ticket: Ticket,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A command is not carried out.
+    Refused(CommandRefusal),
+    /// A segment refused something for a reason that only a fault can bring about.
+    Rejected {
+        /// The segment's group.
+        group: PgId,
+        /// The segment's position.
+        from: Position,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A mini-transaction has its LSNs; it is committed once the VDL reaches `cpl`.
+    Written {
+        /// The first record's LSN.
+        first: Lsn,
+        /// The last record's LSN, the consistency point.
+        cpl: Lsn,
+    },
+}
+
+/// An effect of a writer. A writer has no durable state: there is no write among them.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum WriterEffect {
+    /// Tell the driver.
+    Report(Report),
+    /// Send a message to segments of a group.
+    Send {
+        /// The group.
+        group: PgId,
+        /// The segments.
+        to: SegmentSet,
+        /// What.
+        message: ToSegment,
+    },
+}

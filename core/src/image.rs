@@ -1,0 +1,205 @@
+//! A segment's durable state: what a restart finds, built from atomic writes.
+
+use core::fmt;
+
+use crate::consistency::{Scl, Vdl};
+use crate::effect::SegmentWrite;
+use crate::epoch::VolumeEpoch;
+use crate::geometry::VolumeGeometry;
+use crate::id::{PageId, PgId};
+use crate::log::{Insert, Log};
+use crate::lsn::Lsn;
+use crate::record::Record;
+use crate::rules::{Bug, Rules, Sound};
+use crate::truncation::History;
+
+/// Everything of a segment that survives a crash.
+///
+/// A driver keeps the writes of [`crate::effect::SegmentEffect::Persist`] in order and, at a
+/// restart, applies those that survived to [`SegmentImage::create`]; the machine itself applies
+/// the same writes in the same order, so what runs and what restarts can't differ.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SegmentImage {
+    pub(crate) group: PgId,
+    pub(crate) geometry: VolumeGeometry,
+    /// Never below the history's epoch.
+    pub(crate) promised: VolumeEpoch,
+    pub(crate) history: History,
+    /// A VDL that some writer told: never above the volume's own.
+    pub(crate) vdl: Vdl,
+    /// Holds no record that `history` annuls.
+    pub(crate) log: Log,
+}
+
+/// Stored bytes that no sequence of a segment's own writes can have produced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CorruptImage {
+    /// Two different records have this LSN.
+    Conflict {
+        /// The LSN.
+        lsn: Lsn,
+    },
+    /// The log holds more records than the volume's bound.
+    Full,
+    /// The truncation history's epochs or ends do not rise, or it is above the promise.
+    History,
+    /// A record's epochs or backlinks contradict each other.
+    Record {
+        /// The record.
+        lsn: Lsn,
+    },
+    /// A record of another group.
+    WrongGroup {
+        /// The record.
+        lsn: Lsn,
+    },
+}
+
+impl fmt::Display for CorruptImage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict { lsn } => write!(out, "two different records have LSN {lsn}"),
+            Self::Full => write!(out, "more records than the volume's limit"),
+            Self::History => write!(out, "the truncation history contradicts itself"),
+            Self::Record { lsn } => write!(out, "the record with LSN {lsn} contradicts itself"),
+            Self::WrongGroup { lsn } => {
+                write!(out, "the record with LSN {lsn} belongs to another protection group")
+            }
+        }
+    }
+}
+
+impl core::error::Error for CorruptImage {}
+
+impl SegmentImage {
+    /// Returns the state of a segment that has never been written, or `None` if the volume has no
+    /// such group.
+    #[must_use]
+    pub fn create(group: PgId, geometry: VolumeGeometry) -> Option<Self> {
+        geometry.has(group).then(|| Self {
+            group,
+            geometry,
+            promised: VolumeEpoch::ZERO,
+            history: History::new(),
+            vdl: Vdl::ZERO,
+            log: Log::default(),
+        })
+    }
+
+    /// Applies one write that survived, in the order of submission.
+    ///
+    /// # Errors
+    /// [`CorruptImage`] when the write can't have been made by a segment in this state.
+    pub fn apply(&mut self, write: &SegmentWrite) -> Result<(), CorruptImage> {
+        self.apply_under(Sound, write)
+    }
+
+    /// [`SegmentImage::apply`] for a machine that obeys `rules`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_under<R: Rules>(
+        &mut self,
+        rules: R,
+        write: &SegmentWrite,
+    ) -> Result<(), CorruptImage> {
+        self.promised = self.promised.max(write.promised);
+        if let Some(history) = &write.history
+            && (history.epoch() > self.history.epoch() || rules.has(Bug::CounterOnlyEpochs))
+        {
+            if !history.is_well_formed() && !rules.has(Bug::MergeHistories) {
+                return Err(CorruptImage::History);
+            }
+            self.history = history.clone();
+            self.log.truncate(history, rules.has(Bug::SclNotLowered));
+        }
+        if self.history.epoch() > self.promised {
+            return Err(CorruptImage::History);
+        }
+        self.vdl = self.vdl.max(write.vdl);
+        for record in &write.records {
+            self.insert(rules, record)?;
+        }
+        Ok(())
+    }
+
+    fn insert<R: Rules>(&mut self, rules: R, record: &Record) -> Result<(), CorruptImage> {
+        let lsn = record.lsn;
+        if !record.is_well_formed() {
+            return Err(CorruptImage::Record { lsn });
+        }
+        if record.group != self.group {
+            return Err(CorruptImage::WrongGroup { lsn });
+        }
+        if self.history.annuls(record) && !rules.has(Bug::GossipWithoutHistory) {
+            return Ok(());
+        }
+        match self.log.insert(*record) {
+            Insert::Added | Insert::Known => {}
+            Insert::Conflict => return Err(CorruptImage::Conflict { lsn }),
+        }
+        if self.log.len() > self.geometry.limits().log_records_max as usize {
+            return Err(CorruptImage::Full);
+        }
+        Ok(())
+    }
+
+    /// Returns the group.
+    #[must_use]
+    pub const fn group(&self) -> PgId {
+        self.group
+    }
+
+    /// Returns the volume's geometry.
+    #[must_use]
+    pub const fn geometry(&self) -> &VolumeGeometry {
+        &self.geometry
+    }
+
+    /// Returns the durable promise: no request of a lower epoch is accepted.
+    #[must_use]
+    pub const fn promised(&self) -> VolumeEpoch {
+        self.promised
+    }
+
+    /// Returns the truncation history in force.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns what the segment holds every record up to.
+    #[must_use]
+    pub fn scl(&self) -> Scl {
+        self.log.scl()
+    }
+
+    /// Returns the highest VDL that the segment knows.
+    #[must_use]
+    pub const fn vdl(&self) -> Vdl {
+        self.vdl
+    }
+
+    /// Returns the records, by rising LSN.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        self.log.records()
+    }
+
+    /// Returns the last record of `page` at or under `lsn`.
+    #[must_use]
+    pub fn version(&self, page: PageId, lsn: Lsn) -> Option<&Record> {
+        self.log.version(page, lsn)
+    }
+
+    /// Asserts what every reachable state satisfies.
+    ///
+    /// # Panics
+    /// When the code broke one of its own rules.
+    pub fn assert_invariants(&self) {
+        assert!(self.promised >= self.history.epoch());
+        assert!(self.history.is_well_formed());
+        assert!(self.log.records().iter().all(|record| record.group == self.group));
+        assert!(!self.log.records().iter().any(|record| self.history.annuls(record)));
+    }
+}

@@ -1,0 +1,35 @@
+//! The Quorate volume protocol: Amazon Aurora's storage protocol as pure state machines.
+//!
+//! A volume's redo log lives in six copies over three zones; a write is durable on four, a recovery
+//! reads three. Two machines carry it: [`segment::Segment`], one copy of one protection group, and
+//! [`writer::Writer`], the one process that allocates positions in the log. They do no I/O, have no
+//! clock and no randomness, and meet only in [`message`]. A driver feeds them inputs and carries
+//! out their effects; [`effect`] states the contract.
+//!
+//! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
+//! [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
+//! [`recovery`], [`segment`], [`writer`], [`rules`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod consistency;
+pub mod effect;
+pub mod epoch;
+pub mod geometry;
+pub mod id;
+pub mod image;
+mod log;
+pub mod lsn;
+pub mod message;
+pub mod quorum;
+pub mod record;
+pub mod recovery;
+pub mod refusal;
+pub mod rules;
+pub mod segment;
+pub mod truncation;
+pub mod writer;

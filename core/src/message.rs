@@ -1,0 +1,197 @@
+//! What machines say to each other. Machines never import one another; they meet here.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::consistency::{ReadPoint, Scl, Vdl};
+use crate::epoch::VolumeEpoch;
+use crate::geometry::VolumeGeometry;
+use crate::id::{PageId, PgId, Position, Ticket};
+use crate::lsn::Lsn;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::truncation::History;
+
+/// Who sent a message to a segment, or who is to get one from it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Peer {
+    /// The segment at this position of the same group.
+    Segment(Position),
+    /// The writer of this epoch.
+    Writer(VolumeEpoch),
+}
+
+/// A batch of one group's records (protocol: write path).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Append {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// The group.
+    pub group: PgId,
+    /// The writer's VDL when it sent this.
+    pub vdl: Vdl,
+    /// The records, by rising LSN; none when only the VDL is told.
+    pub records: Vec<Record>,
+}
+
+/// A demand to promise an epoch and to report (protocol: recovery, seal).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Seal {
+    /// The epoch to promise.
+    pub epoch: VolumeEpoch,
+    /// The group.
+    pub group: PgId,
+}
+
+/// The history that a recovery decided on (protocol: recovery, install).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Install {
+    /// The group.
+    pub group: PgId,
+    /// The history; its epoch is the writer's.
+    pub history: History,
+}
+
+/// A read of one page at a read point (protocol: reads).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Read {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// The group.
+    pub group: PgId,
+    /// Echoed by the answer.
+    pub ticket: Ticket,
+    /// The page.
+    pub page: PageId,
+    /// The read point.
+    pub read_point: ReadPoint,
+    /// The group's last LSN at or under the read point: what the segment must hold (edge 42).
+    pub needed: Lsn,
+}
+
+/// A question whether a higher epoch has been promised (protocol: strict reads).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Confirm {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// The group.
+    pub group: PgId,
+    /// Echoed by the answer.
+    pub ticket: Ticket,
+}
+
+/// A segment's request for what it lacks (protocol: gossip).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Pull {
+    /// The group.
+    pub group: PgId,
+    /// Epoch of the asking segment's history.
+    pub history: VolumeEpoch,
+    /// What the asking segment holds every record up to.
+    pub scl: Scl,
+    /// The first records above its SCL that it holds nevertheless; not more than a batch.
+    pub beyond: Vec<Lsn>,
+}
+
+/// A segment's answer to [`Pull`]: records, and with them the history that they survive.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Pulled {
+    /// The group.
+    pub group: PgId,
+    /// The answering segment's history.
+    pub history: History,
+    /// The highest VDL that the answering segment knows.
+    pub vdl: Vdl,
+    /// Records that the asking segment lacks, by rising LSN.
+    pub records: Vec<Record>,
+}
+
+/// A message to a segment.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum ToSegment {
+    /// A batch of records from a writer.
+    Append(Append),
+    /// Another segment's history is older than ours: the answer to our pull is no.
+    Behind {
+        /// The group.
+        group: PgId,
+        /// Epoch of that segment's history.
+        history: VolumeEpoch,
+    },
+    /// A writer asks whether it is still the highest.
+    Confirm(Confirm),
+    /// A writer installs its history.
+    Install(Install),
+    /// Another segment asks for what it lacks.
+    Pull(Pull),
+    /// Another segment answers our pull.
+    Pulled(Pulled),
+    /// A writer reads a page.
+    Read(Read),
+    /// A recovery seals.
+    Seal(Seal),
+}
+
+/// A segment's report to the recovery that sealed it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct SealAnswer {
+    /// The volume's shape and bounds.
+    pub geometry: VolumeGeometry,
+    /// The history that the segment has.
+    pub history: History,
+    /// What the segment holds every record up to, under that history.
+    pub scl: Scl,
+    /// The highest VDL that the segment knows.
+    pub vdl: Vdl,
+    /// The records that the segment holds above `vdl`, and the last one at or under it; by LSN.
+    pub records: Vec<Record>,
+}
+
+/// A message to a writer. The driver says which segment of which group sent it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum ToWriter {
+    /// Everything up to `scl` is durable, under the history of `epoch`.
+    Ack {
+        /// The epoch whose history the segment has and has promised (edge 28).
+        epoch: VolumeEpoch,
+        /// The segment complete LSN.
+        scl: Scl,
+    },
+    /// No higher epoch than `epoch` has been promised.
+    Confirmed {
+        /// The epoch asked about.
+        epoch: VolumeEpoch,
+        /// The question's ticket.
+        ticket: Ticket,
+    },
+    /// The page's last record at or under the read point, `None` for a page never written.
+    Read {
+        /// The epoch of the read.
+        epoch: VolumeEpoch,
+        /// The read's ticket.
+        ticket: Ticket,
+        /// The page.
+        page: PageId,
+        /// The read point.
+        read_point: ReadPoint,
+        /// The record, whose payload the driver sends along.
+        version: Option<Record>,
+    },
+    /// The request is refused.
+    Refused {
+        /// The epoch of the request.
+        epoch: VolumeEpoch,
+        /// The request's ticket, if it had one.
+        ticket: Option<Ticket>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The segment has promised `epoch` and reports.
+    Sealed {
+        /// The epoch promised.
+        epoch: VolumeEpoch,
+        /// What the segment has.
+        answer: SealAnswer,
+    },
+}

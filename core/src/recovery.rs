@@ -1,0 +1,163 @@
+//! What a recovery makes of the seal answers: a pure function, the heart of the protocol
+//! (protocol: recovery, step 2).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::consistency::{Vcl, Vdl};
+use crate::epoch::VolumeEpoch;
+use crate::geometry::VolumeGeometry;
+use crate::id::PgId;
+use crate::lsn::Lsn;
+use crate::message::SealAnswer;
+use crate::record::Record;
+use crate::rules::{Bug, Rules, Sound};
+use crate::truncation::{History, TruncationRange};
+
+/// What a recovery decided.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Choice {
+    /// The history that was found, whole.
+    pub found: History,
+    /// Where the chain of the volume's records first breaks.
+    pub vcl: Vcl,
+    /// R: the highest consistency point at or under `vcl`. Everything above it is annulled.
+    pub recovery_point: Vdl,
+    /// By group: its last record at or under the recovery point.
+    pub ends: Vec<Lsn>,
+}
+
+/// Returns the decision that follows from `answers`: read quorums of every group, given under one
+/// epoch.
+#[must_use]
+pub fn choose(geometry: &VolumeGeometry, answers: &[(PgId, &SealAnswer)]) -> Choice {
+    choose_under(Sound, geometry, answers)
+}
+
+/// [`choose`] for a writer that obeys `rules`.
+#[must_use]
+pub fn choose_under<R: Rules>(
+    rules: R,
+    geometry: &VolumeGeometry,
+    answers: &[(PgId, &SealAnswer)],
+) -> Choice {
+    let found = find_history(rules, answers);
+    let known = answers.iter().map(|(_, answer)| answer.vdl).max().unwrap_or(Vdl::ZERO);
+    let start = if rules.has(Bug::WalkFromRecoveryPoint) {
+        known.lsn().max(found.after())
+    } else {
+        known.lsn()
+    };
+
+    let filter = if rules.has(Bug::AnswersNotFiltered) { History::new() } else { found.clone() };
+    let mut records = BTreeMap::new();
+    for group in geometry.groups() {
+        let of_group = || answers.iter().filter(|(of, _)| *of == group).map(|(_, answer)| *answer);
+        let scls = of_group().map(|answer| scl_under(&filter, answer));
+        let end = if rules.has(Bug::LowestSclChosen) { scls.min() } else { scls.max() };
+        let end = end.unwrap_or(Lsn::ZERO);
+        for record in of_group().flat_map(|answer| &answer.records) {
+            if record.lsn <= end && !filter.annuls(record) {
+                records.insert(record.lsn, *record);
+            }
+        }
+    }
+
+    let vcl = walk(rules, start, &records);
+    let recovery_point = if rules.has(Bug::RecoverAtVcl) {
+        vcl
+    } else {
+        last_cpl(&records, vcl).unwrap_or(start).max(start)
+    };
+    let ends = geometry
+        .groups()
+        .map(|group| {
+            let retained = records.values().filter(|record| {
+                record.lsn <= recovery_point || rules.has(Bug::BacklinkToAnnulled)
+            });
+            retained
+                .filter(|record| record.group == group)
+                .map(|record| record.lsn)
+                .max()
+                .unwrap_or(Lsn::ZERO)
+        })
+        .collect();
+    Choice { found, vcl: Vcl::reached(vcl), recovery_point: Vdl::stated(recovery_point), ends }
+}
+
+/// Returns the history to install: what was found and one range more, `(R, T]`.
+///
+/// `T` covers every LSN that an overtaken writer may have allocated (edges 17 and 18). `None` when
+/// the number space is used up.
+#[must_use]
+pub fn next_history<R: Rules>(
+    rules: R,
+    epoch: VolumeEpoch,
+    choice: &Choice,
+    allocation_max: u64,
+) -> Option<History> {
+    let allocation_max = if rules.has(Bug::LimitsFromWriter) { 1 } else { allocation_max };
+    let after = choice.recovery_point.lsn();
+    let through = after.max(choice.found.through()).plus(allocation_max)?;
+    let range = TruncationRange::new(epoch, after, through)?;
+    Some(choice.found.with(range))
+}
+
+/// The history with the highest installing epoch, whole: neither merged nor cut (edges 5 and 6).
+fn find_history<R: Rules>(rules: R, answers: &[(PgId, &SealAnswer)]) -> History {
+    if rules.has(Bug::HistoryNotCarried) {
+        return History::new();
+    }
+    if rules.has(Bug::MergeHistories) {
+        let mut ranges: Vec<TruncationRange> =
+            answers.iter().flat_map(|(_, answer)| answer.history.ranges()).copied().collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        return History::from_ranges(ranges);
+    }
+    let newest = answers.iter().map(|(_, answer)| &answer.history).max_by_key(|h| h.epoch());
+    let newest = newest.cloned().unwrap_or_default();
+    if rules.has(Bug::LastRangeOnly) {
+        return History::from_ranges(newest.ranges().last().copied().into_iter().collect());
+    }
+    newest
+}
+
+/// What the answering segment holds every record up to once `history` is applied to it, so that a
+/// sleeper's annulled records don't count (edges 4 and 21).
+fn scl_under(history: &History, answer: &SealAnswer) -> Lsn {
+    let scl = answer.scl.lsn();
+    let annulled = answer
+        .records
+        .iter()
+        .filter(|record| record.lsn <= scl && history.annuls(record))
+        .map(|record| record.lsn)
+        .min();
+    let Some(annulled) = annulled else { return scl };
+    answer
+        .records
+        .iter()
+        .filter(|record| record.lsn < annulled)
+        .map(|record| record.lsn)
+        .max()
+        .unwrap_or(Lsn::ZERO)
+}
+
+/// Follows the volume's backlinks from `start`, a VDL, to where they first break (edges 12, 13).
+fn walk<R: Rules>(rules: R, start: Lsn, records: &BTreeMap<Lsn, Record>) -> Lsn {
+    if rules.has(Bug::VclIsHighestEnd) {
+        return records.keys().next_back().copied().unwrap_or(start).max(start);
+    }
+    let mut vcl = start;
+    for (lsn, record) in records.iter().filter(|(lsn, _)| **lsn > start) {
+        if record.prev_volume != vcl {
+            break;
+        }
+        vcl = *lsn;
+    }
+    vcl
+}
+
+fn last_cpl(records: &BTreeMap<Lsn, Record>, vcl: Lsn) -> Option<Lsn> {
+    records.range(..=vcl).rev().find(|(_, record)| record.cpl).map(|(lsn, _)| *lsn)
+}

@@ -1,0 +1,90 @@
+//! Every way to say no to a peer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::consistency::Scl;
+use crate::epoch::VolumeEpoch;
+use crate::lsn::Lsn;
+
+/// A segment's no to a writer or to another segment. A value, never an error: whoever gets it acts
+/// on what it carries.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Refusal {
+    /// A record lies in a range that the history annuls or that no writer of this epoch can use.
+    Annulled {
+        /// The record.
+        lsn: Lsn,
+    },
+    /// The segment's history is older than the request's epoch: send it the history first.
+    Behind {
+        /// Epoch of the history that the segment has.
+        history: VolumeEpoch,
+    },
+    /// A record lies further beyond the VDL than the volume's allocation limit.
+    BeyondLimit {
+        /// The record.
+        lsn: Lsn,
+        /// The highest LSN that could have been accepted.
+        limit: Lsn,
+    },
+    /// Another record has this LSN. Never seen unless a peer is broken.
+    Conflict {
+        /// The LSN.
+        lsn: Lsn,
+    },
+    /// A higher epoch has been promised.
+    Fenced {
+        /// The highest epoch heard of.
+        promised: VolumeEpoch,
+    },
+    /// The segment's log has reached the volume's bound.
+    Full,
+    /// The segment doesn't hold all records that the read needs.
+    Incomplete {
+        /// What the segment holds every record up to.
+        scl: Scl,
+    },
+    /// The request breaks the protocol's form: its epochs or backlinks contradict each other.
+    Malformed,
+    /// More records or ranges than the volume's limits allow in one message.
+    Oversized,
+    /// The segment has too many durable writes under way; repeat later.
+    Overloaded,
+    /// The request names a group that the receiver doesn't serve.
+    WrongGroup,
+}
+
+impl Refusal {
+    /// The names of all refusals, in alphabetical order; a test walks them.
+    pub const NAMES: [&'static str; 11] = [
+        "Annulled",
+        "Behind",
+        "BeyondLimit",
+        "Conflict",
+        "Fenced",
+        "Full",
+        "Incomplete",
+        "Malformed",
+        "Oversized",
+        "Overloaded",
+        "WrongGroup",
+    ];
+
+    /// Returns this refusal's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Annulled { .. } => "Annulled",
+            Self::Behind { .. } => "Behind",
+            Self::BeyondLimit { .. } => "BeyondLimit",
+            Self::Conflict { .. } => "Conflict",
+            Self::Fenced { .. } => "Fenced",
+            Self::Full => "Full",
+            Self::Incomplete { .. } => "Incomplete",
+            Self::Malformed => "Malformed",
+            Self::Oversized => "Oversized",
+            Self::Overloaded => "Overloaded",
+            Self::WrongGroup => "WrongGroup",
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The rules of the protocol as a type parameter, so that a check can switch one off.
+//!
+//! Machines ask `R::default()`-like values whether a seeded bug is in force. [`Sound`], the only
+//! rules in anything shipped, has no size and answers no: the question compiles to nothing.
+
+use core::fmt::Debug;
+use core::hash::Hash;
+
+macro_rules! bugs {
+    ($($(#[doc = $doc:literal])+ $name:ident [$($edge:literal),*],)*) => {
+        /// A seeded bug: one rule of the protocol switched off or got wrong.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Bug {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Bug {
+            /// Every seeded bug, in alphabetical order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Returns the bug's name as people type it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Returns what is wrong in a machine that has this bug.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+),)*
+                }
+            }
+
+            /// Returns the numbers of the sharp edges that this bug stands for.
+            #[must_use]
+            pub const fn edges(self) -> &'static [u8] {
+                match self {
+                    $(Self::$name => &[$($edge),*],)*
+                }
+            }
+
+            /// Returns the bug with this name, without regard to case.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|bug| bug.name().eq_ignore_ascii_case(name))
+            }
+        }
+    };
+}
+
+bugs! {
+    /// A segment acknowledges an append when it is received, before it is durable.
+    AckBeforeDurable [26],
+    /// A segment acknowledges the highest LSN that it holds, holes below it or not.
+    AckCountsHoles [9],
+    /// A segment acknowledges to an older epoch an append that becomes durable after a seal.
+    AckOldEpochAfterSeal [64],
+    /// A writer allocates without regard to the allocation limit.
+    AllocateBeyondLimit [18],
+    /// A recovery counts answers as they are, without applying the chosen history to them.
+    AnswersNotFiltered [4, 20],
+    /// A segment takes appends of an epoch whose history it doesn't have.
+    AppendWithoutHistory [24],
+    /// The first record of an epoch links back to an annulled record.
+    BacklinkToAnnulled [20],
+    /// A recovery opens when a read quorum of each group, not a write quorum, is complete.
+    CompleteOnReadQuorum [8],
+    /// Completion counts the SCLs of seal answers.
+    CompletionCountsSeals [71],
+    /// Confirmation of a strict read is given by segments that have promised a higher epoch.
+    ConfirmWhenFenced [52],
+    /// The fence compares epoch counters without the writer's instance.
+    CounterOnlyEpochs [3],
+    /// A record loses its CPL flag when it travels by gossip.
+    CplLostInGossip [16],
+    /// A writer counts acknowledgements, not the segments that gave them.
+    DuplicateAckCounted [29],
+    /// A segment counts a write as durable while an earlier one is still under way.
+    DurableOutOfOrder [26],
+    /// Gossip adopts a history below the segment's promise.
+    GossipBelowPromise [71],
+    /// Gossip inserts records without regard to the history that annuls them.
+    GossipWithoutHistory [24],
+    /// A recovery ignores the histories that it finds and installs only its own range.
+    HistoryNotCarried [4],
+    /// A recovery opens when one group is sealed and installed, not all.
+    IdleGroupIgnored [54, 56],
+    /// A segment acknowledges an install before it is durable.
+    InstallAckedEarly [22],
+    /// A recovery keeps only the last range of the history that it finds.
+    LastRangeOnly [6],
+    /// A recovery takes the allocation limit from its own configuration.
+    LimitsFromWriter [19],
+    /// A writer starts allocating right after the recovery point.
+    LsnReuse [17],
+    /// A recovery takes the lowest SCL of a group's answers as the group's end.
+    LowestSclChosen [10],
+    /// A recovery applies every truncation range that any answer reports.
+    MergeHistories [5],
+    /// Segments do not compare epochs at all.
+    NoFence [1],
+    /// A recovery opens as soon as its history is installed, before the records are copied.
+    OpenBeforeComplete [7],
+    /// A segment answers a seal before its promise is durable.
+    PromiseNotDurable [26],
+    /// Reads are answered at the group's PGCL instead of the volume's VDL.
+    ReadAtPgcl [15],
+    /// A segment that misses records answers a read as if it had them.
+    ReadIncomplete [42],
+    /// A recovery's read quorum is one too small.
+    ReadQuorumTooSmall [2],
+    /// A segment answers a seal without promising anything.
+    ReadThenFence [1, 2],
+    /// Reads are answered without regard to the epoch.
+    ReadWithoutEpoch [52],
+    /// The recovery point is the VCL, consistency point or not.
+    RecoverAtVcl [14],
+    /// A truncation drops records and leaves the SCL where it was.
+    SclNotLowered [21],
+    /// A writer counts acknowledgements that were given to another epoch.
+    StaleAckCounted [28],
+    /// A torn write is accepted when a segment restarts.
+    TornTailAccepted [22],
+    /// The writer tells the VCL as the VDL.
+    VdlIgnoresCpls [14],
+    /// A recovery's VCL is the highest end of any group, holes in the volume's chain or not.
+    VclIsHighestEnd [12, 13],
+    /// The writer's VCL is the minimum of the groups' PGCLs.
+    VclIsMinPgcl [11],
+    /// A recovery starts its walk at the recovery point of the history that it found.
+    WalkFromRecoveryPoint [73],
+    /// The write quorum is one too small.
+    WriteQuorumTooSmall [2],
+}
+
+/// Which rules a machine obeys.
+pub trait Rules: Clone + Copy + Debug + Eq + Hash + Send + Sync + 'static {
+    /// Returns whether `bug` is in force.
+    fn has(self, bug: Bug) -> bool;
+}
+
+/// The protocol as it is: no bug.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Sound;
+
+impl Rules for Sound {
+    #[inline(always)]
+    fn has(self, _bug: Bug) -> bool {
+        false
+    }
+}
+
+/// The protocol with one bug in it, for models and checks.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Seeded(pub Bug);
+
+impl Rules for Seeded {
+    fn has(self, bug: Bug) -> bool {
+        self.0 == bug
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_rules_have_no_size_and_no_bug() {
+        assert_eq!(size_of::<Sound>(), 0);
+        assert!(Bug::ALL.iter().all(|bug| !Sound.has(*bug)));
+        assert!(Bug::ALL.iter().all(|bug| Bug::named(bug.name()) == Some(*bug)));
+    }
+}

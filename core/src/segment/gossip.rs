@@ -1,0 +1,164 @@
+//! Filling holes from other segments of the group (protocol: gossip).
+
+use alloc::vec::Vec;
+
+use super::{Reply, Segment};
+use crate::effect::{SegmentEffect, SegmentWrite};
+use crate::id::Position;
+use crate::lsn::Lsn;
+use crate::message::{Peer, Pull, Pulled, ToSegment};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::rules::{Bug, Rules};
+
+impl<R: Rules> Segment<R> {
+    /// Asks the segment at `from` for what this one lacks.
+    pub(super) fn pull(&self, from: Position, effects: &mut Vec<SegmentEffect>) {
+        let log = &self.durable.log;
+        let scl = log.scl();
+        let batch = self.durable.geometry.limits().batch_records_max as usize;
+        let pull = Pull {
+            group: self.durable.group,
+            history: self.durable.history.epoch(),
+            scl,
+            beyond: log.above(scl.lsn()).iter().take(batch).map(|record| record.lsn).collect(),
+        };
+        effects.push(SegmentEffect::SendSegment { to: from, message: ToSegment::Pull(pull) });
+    }
+
+    pub(super) fn receive_pull(
+        &self,
+        from: Peer,
+        pull: &Pull,
+        effects: &mut Vec<SegmentEffect>,
+    ) {
+        let Peer::Segment(to) = from else { return };
+        let group = self.durable.group;
+        let history = self.durable.history.epoch();
+        if pull.group != group {
+            return;
+        }
+        if pull.history > history && !self.rules.has(Bug::GossipWithoutHistory) {
+            effects.push(SegmentEffect::SendSegment {
+                to,
+                message: ToSegment::Behind { group, history },
+            });
+            return;
+        }
+        let batch = self.durable.geometry.limits().batch_records_max as usize;
+        let mut records: Vec<Record> = self
+            .durable
+            .log
+            .above(pull.scl.lsn())
+            .iter()
+            .filter(|record| !pull.beyond.contains(&record.lsn))
+            .take(batch)
+            .copied()
+            .collect();
+        if self.rules.has(Bug::CplLostInGossip) {
+            records.iter_mut().for_each(|record| record.cpl = false);
+        }
+        let pulled = Pulled {
+            group,
+            history: self.durable.history.clone(),
+            vdl: self.durable.vdl,
+            records,
+        };
+        effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
+    }
+
+    pub(super) fn receive_pulled(
+        &mut self,
+        pulled: Pulled,
+        effects: &mut Vec<SegmentEffect>,
+    ) -> Result<(), Refusal> {
+        if pulled.group != self.durable.group {
+            return Err(Refusal::WrongGroup);
+        }
+        self.check_pulled(&pulled)?;
+        let epoch = pulled.history.epoch();
+        let is_newer = epoch > self.durable.history.epoch();
+        let ignores_history = self.rules.has(Bug::GossipWithoutHistory);
+        let mut records = pulled.records;
+        records.retain(|record| {
+            let is_known = self.durable.log.get(record.lsn).is_some();
+            !is_known && (ignores_history || !pulled.history.annuls(record))
+        });
+        let vdl = self.durable.vdl.max(pulled.vdl);
+        if records.is_empty() && !is_newer {
+            self.durable.vdl = vdl;
+            return Ok(());
+        }
+        let limits = self.durable.geometry.limits();
+        if self.pending.len() >= limits.pending_writes_max as usize {
+            return Err(Refusal::Overloaded);
+        }
+        let held = self.durable.log.len().saturating_add(records.len());
+        if held > limits.log_records_max as usize {
+            return Err(Refusal::Full);
+        }
+        if ignores_history {
+            let promised = self.durable.promised;
+            let write = SegmentWrite { promised, history: None, vdl, records };
+            self.persist(write, Reply::Ack(promised), effects);
+            return Ok(());
+        }
+        // Promise, history and the records that survive it in one step (edge 71).
+        self.heard = self.heard.max(epoch);
+        let history = is_newer.then_some(pulled.history);
+        let promised = if self.rules.has(Bug::GossipBelowPromise) {
+            self.durable.promised.max(epoch)
+        } else {
+            epoch
+        };
+        let write = SegmentWrite { promised, history, vdl, records };
+        self.persist(write, Reply::Ack(epoch), effects);
+        Ok(())
+    }
+
+    fn check_pulled(&self, pulled: &Pulled) -> Result<(), Refusal> {
+        let limits = self.durable.geometry.limits();
+        let epoch = pulled.history.epoch();
+        if pulled.records.len() > limits.batch_records_max as usize
+            || pulled.history.ranges().len() > limits.history_ranges_max as usize
+        {
+            return Err(Refusal::Oversized);
+        }
+        if !pulled.history.is_well_formed() && !self.rules.has(Bug::MergeHistories) {
+            return Err(Refusal::Malformed);
+        }
+        if self.rules.has(Bug::GossipWithoutHistory) {
+            return Ok(());
+        }
+        // Below the promise the history may be that of a dead recovery, and it would drop what a
+        // newer one counts on (edge 71).
+        if epoch < self.heard && !self.rules.has(Bug::GossipBelowPromise) {
+            return Err(Refusal::Fenced { promised: self.heard });
+        }
+        if epoch < self.durable.history.epoch() {
+            return Err(Refusal::Behind { history: epoch });
+        }
+        let known = pulled.vdl.lsn().max(pulled.history.through());
+        let limit = known.plus(limits.allocation_max).unwrap_or(Lsn::new(u64::MAX));
+        let mut last = Lsn::ZERO;
+        for record in &pulled.records {
+            if !record.is_well_formed() || record.epoch > epoch || record.lsn <= last {
+                return Err(Refusal::Malformed);
+            }
+            if record.group != self.durable.group {
+                return Err(Refusal::WrongGroup);
+            }
+            if record.lsn > limit && !self.rules.has(Bug::AllocateBeyondLimit) {
+                return Err(Refusal::BeyondLimit { lsn: record.lsn, limit });
+            }
+            if self.durable.log.get(record.lsn).is_some_and(|known| {
+                known != record && known.epoch == record.epoch
+            }) && size_of::<R>() == 0
+            {
+                return Err(Refusal::Conflict { lsn: record.lsn });
+            }
+            last = record.lsn;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Truncation ranges and the history that a writer installs.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::VolumeEpoch;
+use crate::lsn::Lsn;
+use crate::record::Record;
+
+/// The range `(after, through]`: records of an older epoch with an LSN in it are annulled as long
+/// as the history in force contains it (SIGMOD'17 §4.3).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct TruncationRange {
+    epoch: VolumeEpoch,
+    after: Lsn,
+    through: Lsn,
+}
+
+impl TruncationRange {
+    /// Returns the range `(after, through]` of the recovery `epoch`, or `None` when it is empty.
+    #[must_use]
+    pub fn new(epoch: VolumeEpoch, after: Lsn, through: Lsn) -> Option<Self> {
+        (after < through).then_some(Self { epoch, after, through })
+    }
+
+    /// Returns the recovery that made this range.
+    #[must_use]
+    pub const fn epoch(&self) -> VolumeEpoch {
+        self.epoch
+    }
+
+    /// Returns the recovery point: the last LSN that this range keeps.
+    #[must_use]
+    pub const fn after(&self) -> Lsn {
+        self.after
+    }
+
+    /// Returns the last LSN that this range annuls.
+    #[must_use]
+    pub const fn through(&self) -> Lsn {
+        self.through
+    }
+
+    /// Returns whether this range annuls `record`.
+    #[must_use]
+    pub fn annuls(&self, record: &Record) -> bool {
+        record.epoch < self.epoch && self.after < record.lsn && record.lsn <= self.through
+    }
+}
+
+/// The list of truncation ranges that a writer installed, oldest first.
+///
+/// Histories replace each other whole. They are neither merged (edge 5) nor cut (edge 6).
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct History {
+    ranges: Vec<TruncationRange>,
+}
+
+impl History {
+    /// Returns the history of a volume that no writer has opened.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ranges: Vec::new() }
+    }
+
+    /// Returns the epoch of the writer that installed this history.
+    #[must_use]
+    pub fn epoch(&self) -> VolumeEpoch {
+        self.ranges.last().map_or(VolumeEpoch::ZERO, TruncationRange::epoch)
+    }
+
+    /// Returns the last LSN that may have been allocated under an older history.
+    #[must_use]
+    pub fn through(&self) -> Lsn {
+        self.ranges.last().map_or(Lsn::ZERO, TruncationRange::through)
+    }
+
+    /// Returns the recovery point of the newest range.
+    #[must_use]
+    pub fn after(&self) -> Lsn {
+        self.ranges.last().map_or(Lsn::ZERO, TruncationRange::after)
+    }
+
+    /// Returns the ranges, oldest first.
+    #[must_use]
+    pub fn ranges(&self) -> &[TruncationRange] {
+        &self.ranges
+    }
+
+    /// Returns whether any range annuls `record`.
+    #[must_use]
+    pub fn annuls(&self, record: &Record) -> bool {
+        self.ranges.iter().any(|range| range.annuls(record))
+    }
+
+    /// Returns this history followed by `range`.
+    #[must_use]
+    pub fn with(&self, range: TruncationRange) -> Self {
+        let mut ranges = self.ranges.clone();
+        ranges.push(range);
+        Self { ranges }
+    }
+
+    /// Returns the history with these ranges, whatever their order: only seeded bugs use it.
+    pub(crate) fn from_ranges(ranges: Vec<TruncationRange>) -> Self {
+        Self { ranges }
+    }
+
+    /// Returns whether epochs and ends rise from range to range, as in every installed history.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        let rising = self.ranges.windows(2).all(|pair| match pair {
+            [older, newer] => {
+                older.epoch < newer.epoch
+                    && older.through < newer.through
+            }
+            _ => false,
+        });
+        rising && self.ranges.iter().all(|range| range.after < range.through)
+    }
+}

@@ -1,0 +1,385 @@
+//! The writer: recovers a volume, allocates LSNs, and knows what is durable.
+
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+
+use crate::consistency::{Pgcl, ReadPoint, Vcl, Vdl};
+use crate::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
+use crate::epoch::VolumeEpoch;
+use crate::geometry::VolumeGeometry;
+use crate::id::{Permutation, PgId, Position, SegmentSet, Ticket};
+use crate::lsn::Lsn;
+use crate::message::{Install, Seal, ToSegment, ToWriter};
+use crate::refusal::Refusal;
+use crate::rules::{Bug, Rules, Sound};
+use crate::truncation::History;
+
+mod allocation;
+mod installing;
+mod open;
+mod read;
+mod sealing;
+
+use installing::Installing;
+use open::Open;
+use sealing::Sealing;
+
+/// One writer instance, of one epoch. It has no durable state: a restart is a new instance with a
+/// new epoch.
+///
+/// ```text
+///  open() --> Sealing --- read quorum of every group sealed ---> Installing
+///                |                                                   |
+///                |      write quorum of every group has the history  |
+///                |      and every record up to the recovery point    v
+///                +--------- any Fenced of this epoch -----+------- Open
+///                                                         v
+///                                                      Fenced
+/// ```
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Writer<R: Rules = Sound> {
+    rules: R,
+    epoch: VolumeEpoch,
+    geometry: VolumeGeometry,
+    phase: Phase,
+}
+
+/// What a writer is doing, with the data that only this phase has.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Phase {
+    Fenced { by: VolumeEpoch },
+    Installing(Installing),
+    Open(Open),
+    Sealing(Sealing),
+}
+
+/// The name of a writer's phase.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PhaseName {
+    /// Overtaken; it never does anything again.
+    Fenced,
+    /// Waiting until a write quorum of every group has the history and the records.
+    Installing,
+    /// Writing.
+    Open,
+    /// Waiting for a read quorum of every group.
+    Sealing,
+}
+
+impl Writer {
+    /// Starts the recovery that opens `epoch`: seals every group.
+    ///
+    /// `epoch` must be above every epoch seen, and no other process may ever use it.
+    #[must_use]
+    pub fn open(
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        Self::open_under(Sound, epoch, geometry, effects)
+    }
+}
+
+impl<R: Rules> Writer<R> {
+    /// [`Writer::open`] under `rules`.
+    #[must_use]
+    pub fn open_under(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let writer = Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(&geometry)) };
+        for group in geometry.groups() {
+            writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
+        }
+        writer
+    }
+
+    /// Takes one input and appends what is to be done to `effects`. See [`crate::effect`] for the
+    /// contract.
+    pub fn step(&mut self, input: WriterInput, effects: &mut Vec<WriterEffect>) {
+        match input {
+            WriterInput::Confirm { ticket } => self.confirm(ticket, effects),
+            WriterInput::Publish => self.publish(effects),
+            WriterInput::Read { ticket, page, read_point, from } => {
+                self.read(ticket, page, read_point, from, effects);
+            }
+            WriterInput::Receive { group, from, message } => {
+                self.receive(group, from, message, effects);
+            }
+            WriterInput::Resend { group, to } => self.resend(group, to, effects),
+            WriterInput::Write { changes } => self.write(&changes, effects),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        group: PgId,
+        from: Position,
+        message: ToWriter,
+        effects: &mut Vec<WriterEffect>,
+    ) {
+        // Acknowledgements echo the epoch: one that was given to another epoch says nothing about
+        // this one (edge 28).
+        if !self.geometry.has(group) || !self.geometry.quorums().has(from) {
+            return;
+        }
+        match message {
+            ToWriter::Ack { epoch, scl } => {
+                if epoch == self.epoch || self.rules.has(Bug::StaleAckCounted) {
+                    self.receive_ack(group, from, scl, effects);
+                }
+            }
+            ToWriter::Confirmed { epoch, ticket } => {
+                if epoch == self.epoch {
+                    self.receive_confirmed(group, from, ticket, effects);
+                }
+            }
+            ToWriter::Read { epoch, ticket, page, read_point, version } => {
+                if epoch == self.epoch && self.is_open() {
+                    let report = Report::Read { ticket, page, read_point, version };
+                    effects.push(WriterEffect::Report(report));
+                }
+            }
+            ToWriter::Refused { epoch, ticket, refusal } => {
+                if epoch == self.epoch {
+                    self.receive_refused(group, from, ticket, refusal, effects);
+                }
+            }
+            ToWriter::Sealed { epoch, answer } => {
+                if epoch == self.epoch {
+                    self.receive_sealed(group, from, answer, effects);
+                }
+            }
+        }
+    }
+
+    fn receive_refused(
+        &mut self,
+        group: PgId,
+        from: Position,
+        ticket: Option<Ticket>,
+        refusal: Refusal,
+        effects: &mut Vec<WriterEffect>,
+    ) {
+        match refusal {
+            Refusal::Fenced { promised } if promised > self.epoch => {
+                if !matches!(self.phase, Phase::Fenced { .. }) {
+                    self.phase = Phase::Fenced { by: promised };
+                    effects.push(WriterEffect::Report(Report::Overtaken { by: promised }));
+                }
+            }
+            Refusal::Behind { .. } => {
+                self.resend(group, from, effects);
+                if let Some(ticket) = ticket {
+                    effects.push(WriterEffect::Report(Report::ReadRefused { ticket, refusal }));
+                }
+            }
+            Refusal::Annulled { .. }
+            | Refusal::BeyondLimit { .. }
+            | Refusal::Conflict { .. }
+            | Refusal::Fenced { .. }
+            | Refusal::Full
+            | Refusal::Incomplete { .. }
+            | Refusal::Malformed
+            | Refusal::Oversized
+            | Refusal::Overloaded
+            | Refusal::WrongGroup => {
+                let report = match ticket {
+                    Some(ticket) => Report::ReadRefused { ticket, refusal },
+                    None => Report::Rejected { group, from, refusal },
+                };
+                effects.push(WriterEffect::Report(report));
+            }
+        }
+    }
+
+    /// Sends a segment again whatever it may lack in this phase.
+    fn resend(&mut self, group: PgId, to: Position, effects: &mut Vec<WriterEffect>) {
+        if !self.geometry.has(group) || !self.geometry.quorums().has(to) {
+            effects.push(refused(CommandRefusal::UnknownSegment));
+            return;
+        }
+        let mut only = SegmentSet::EMPTY;
+        only.insert(to);
+        let install = |history: &History| {
+            let message = ToSegment::Install(Install { group, history: history.clone() });
+            WriterEffect::Send { group, to: only, message }
+        };
+        match &self.phase {
+            Phase::Fenced { .. } => {}
+            Phase::Installing(installing) => effects.push(install(installing.history())),
+            Phase::Open(open) => {
+                effects.push(install(open.history()));
+                open.resend(self.epoch, group, to, self.geometry.limits(), effects);
+            }
+            Phase::Sealing(_) => {
+                let message = ToSegment::Seal(Seal { epoch: self.epoch, group });
+                effects.push(WriterEffect::Send { group, to: only, message });
+            }
+        }
+    }
+
+    fn send_all(&self, group: PgId, message: ToSegment, effects: &mut Vec<WriterEffect>) {
+        effects.push(WriterEffect::Send { group, to: everyone(&self.geometry), message });
+    }
+
+    /// Returns this writer's epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> VolumeEpoch {
+        self.epoch
+    }
+
+    /// Returns the volume's geometry.
+    #[must_use]
+    pub const fn geometry(&self) -> &VolumeGeometry {
+        &self.geometry
+    }
+
+    /// Returns what this writer is doing.
+    #[must_use]
+    pub const fn phase(&self) -> PhaseName {
+        match self.phase {
+            Phase::Fenced { .. } => PhaseName::Fenced,
+            Phase::Installing(_) => PhaseName::Installing,
+            Phase::Open(_) => PhaseName::Open,
+            Phase::Sealing(_) => PhaseName::Sealing,
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    fn as_open(&self) -> Option<&Open> {
+        match &self.phase {
+            Phase::Open(open) => Some(open),
+            Phase::Fenced { .. } | Phase::Installing(_) | Phase::Sealing(_) => None,
+        }
+    }
+
+    /// Returns the epoch that overtook this writer, once it knows.
+    #[must_use]
+    pub const fn overtaken_by(&self) -> Option<VolumeEpoch> {
+        match self.phase {
+            Phase::Fenced { by } => Some(by),
+            Phase::Installing(_) | Phase::Open(_) | Phase::Sealing(_) => None,
+        }
+    }
+
+    /// Returns the history that this writer decided on, once it has.
+    #[must_use]
+    pub fn history(&self) -> Option<&History> {
+        match &self.phase {
+            Phase::Fenced { .. } | Phase::Sealing(_) => None,
+            Phase::Installing(installing) => Some(installing.history()),
+            Phase::Open(open) => Some(open.history()),
+        }
+    }
+
+    /// Returns the volume durable LSN of an open writer.
+    #[must_use]
+    pub fn vdl(&self) -> Option<Vdl> {
+        self.as_open().map(Open::vdl)
+    }
+
+    /// Returns the volume complete LSN of an open writer.
+    #[must_use]
+    pub fn vcl(&self) -> Option<Vcl> {
+        self.as_open().map(Open::vcl)
+    }
+
+    /// Returns a group's complete LSN as an open writer knows it.
+    #[must_use]
+    pub fn pgcl(&self, group: PgId) -> Option<Pgcl> {
+        self.as_open().and_then(|open| open.pgcl(group))
+    }
+
+    /// Returns the SCL that the segment at `position` has acknowledged to an open writer.
+    #[must_use]
+    pub fn scl(&self, group: PgId, position: Position) -> Option<Lsn> {
+        self.as_open().and_then(|open| open.scl(group, position))
+    }
+
+    /// Returns the last allocated LSN of an open writer, or its recovery point if it has allocated
+    /// none.
+    #[must_use]
+    pub fn tail(&self) -> Option<Lsn> {
+        self.as_open().map(Open::tail)
+    }
+
+    /// Returns how many more LSNs an open writer may allocate before the VDL advances.
+    #[must_use]
+    pub fn allowance(&self) -> Option<u64> {
+        self.as_open().map(|open| open.allowance(self.rules, &self.geometry))
+    }
+
+    /// Returns the point at which a read issued now is evaluated.
+    #[must_use]
+    pub fn read_point(&self) -> Option<ReadPoint> {
+        self.vdl().map(ReadPoint::at)
+    }
+
+    /// Returns the segments of `group` that can serve a read at the VDL, as far as this writer
+    /// knows. The driver chooses among them.
+    #[must_use]
+    pub fn complete(&self, group: PgId) -> SegmentSet {
+        self.as_open().map_or(SegmentSet::EMPTY, |open| open.complete(group, &self.geometry))
+    }
+
+    /// Returns this writer after renaming the positions of `group`.
+    #[must_use]
+    pub fn permute(&self, group: PgId, permutation: &Permutation) -> Self {
+        let phase = match &self.phase {
+            Phase::Fenced { by } => Phase::Fenced { by: *by },
+            Phase::Installing(installing) => {
+                Phase::Installing(installing.permute(group, permutation))
+            }
+            Phase::Open(open) => Phase::Open(open.permute(group, permutation)),
+            Phase::Sealing(sealing) => Phase::Sealing(sealing.permute(group, permutation)),
+        };
+        Self { rules: self.rules, epoch: self.epoch, geometry: self.geometry, phase }
+    }
+
+    /// Hashes what this writer knows of one segment, whatever its position.
+    ///
+    /// Together with [`Writer::hash_rest`] this covers the whole value: two writers with equal
+    /// rests, and equal columns up to a renaming of positions, are equal up to that renaming.
+    pub fn hash_column<H: Hasher>(&self, group: PgId, position: Position, state: &mut H) {
+        match &self.phase {
+            Phase::Fenced { by: _ } => {}
+            Phase::Installing(installing) => installing.hash_column(group, position, state),
+            Phase::Open(open) => open.hash_column(group, position, state),
+            Phase::Sealing(sealing) => sealing.hash_column(group, position, state),
+        }
+    }
+
+    /// Hashes what this writer knows apart from single segments.
+    pub fn hash_rest<H: Hasher>(&self, state: &mut H) {
+        let Self { rules, epoch, geometry, phase } = self;
+        (rules, epoch, geometry, core::mem::discriminant(phase)).hash(state);
+        match phase {
+            Phase::Fenced { by } => by.hash(state),
+            Phase::Installing(installing) => installing.hash_rest(state),
+            Phase::Open(open) => open.hash_rest(state),
+            Phase::Sealing(sealing) => sealing.hash_rest(state),
+        }
+    }
+}
+
+fn everyone(geometry: &VolumeGeometry) -> SegmentSet {
+    let mut all = SegmentSet::EMPTY;
+    geometry.quorums().positions().for_each(|position| all.insert(position));
+    all
+}
+
+fn refused(refusal: CommandRefusal) -> WriterEffect {
+    WriterEffect::Report(Report::Refused(refusal))
+}
+
+/// The size of a write quorum under `rules`.
+fn write_quorum<R: Rules>(rules: R, geometry: &VolumeGeometry) -> usize {
+    let write = geometry.quorums().write();
+    if rules.has(Bug::WriteQuorumTooSmall) { write.saturating_sub(1) } else { write }
+}

@@ -1,0 +1,252 @@
+//! An open writer's knowledge: from acknowledgements to PGCL, VCL and VDL (protocol: write path).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+
+use super::read::Confirming;
+use crate::consistency::{Pgcl, Scl, Vcl, Vdl};
+use crate::effect::WriterEffect;
+use crate::epoch::VolumeEpoch;
+use crate::geometry::{Limits, VolumeGeometry};
+use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
+use crate::lsn::Lsn;
+use crate::message::{Append, ToSegment};
+use crate::record::Record;
+use crate::recovery::Choice;
+use crate::rules::{Bug, Rules};
+use crate::truncation::History;
+
+/// The state of an open writer.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Open {
+    pub(super) history: History,
+    /// The next LSN to allocate.
+    pub(super) next: Lsn,
+    /// The last record of the volume: what the next one links back to.
+    pub(super) tail: Lsn,
+    pub(super) groups: Vec<GroupProgress>,
+    /// Allocated records above the VCL, by LSN.
+    pub(super) unresolved: VecDeque<Record>,
+    vcl: Vcl,
+    vdl: Vdl,
+    pub(super) confirming: Option<Confirming>,
+}
+
+/// How far one group is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct GroupProgress {
+    /// By position: the SCL acknowledged under this epoch's history.
+    scls: Positions<Lsn>,
+    pgcl: Pgcl,
+    /// The group's last allocated record: what its next one links back to.
+    pub(super) tail: Lsn,
+    /// The group's last record at or under the VCL.
+    complete: Lsn,
+    /// The group's last record at or under the VDL: what a segment must hold to serve a read.
+    durable: Lsn,
+}
+
+impl Open {
+    pub(super) fn new<R: Rules>(
+        rules: R,
+        geometry: &VolumeGeometry,
+        history: History,
+        choice: &Choice,
+        installed: &[Positions<Option<Scl>>],
+    ) -> Self {
+        let recovery_point = choice.recovery_point;
+        let quorum = super::write_quorum(rules, geometry);
+        let groups = choice.ends.iter().zip(installed).map(|(end, installed)| {
+            let mut scls = Positions::<Lsn>::default();
+            for (position, scl) in installed.iter() {
+                *scls.at_mut(position) = scl.map_or(Lsn::ZERO, Scl::lsn);
+            }
+            let pgcl = Pgcl::of(&geometry.quorums(), &scls, quorum);
+            GroupProgress { scls, pgcl, tail: *end, complete: *end, durable: *end }
+        });
+        let through =
+            if rules.has(Bug::LsnReuse) { recovery_point.lsn() } else { history.through() };
+        Self {
+            groups: groups.collect(),
+            next: through.plus(1).unwrap_or(through),
+            tail: recovery_point.lsn(),
+            unresolved: VecDeque::new(),
+            vcl: Vcl::reached(recovery_point.lsn()),
+            vdl: recovery_point,
+            confirming: None,
+            history,
+        }
+    }
+
+    /// Counts an acknowledgement; returns whether the VDL has advanced.
+    pub(super) fn acknowledge<R: Rules>(
+        &mut self,
+        rules: R,
+        geometry: &VolumeGeometry,
+        group: PgId,
+        from: Position,
+        scl: Scl,
+    ) -> bool {
+        let Some(progress) = self.groups.get_mut(group.get() as usize) else { return false };
+        let known = progress.scls.at_mut(from);
+        if scl.lsn() <= *known {
+            return false;
+        }
+        *known = scl.lsn();
+        let quorum = super::write_quorum(rules, geometry);
+        let pgcl = Pgcl::of(&geometry.quorums(), &progress.scls, quorum);
+        if pgcl <= progress.pgcl {
+            return false;
+        }
+        progress.pgcl = pgcl;
+        if rules.has(Bug::VclIsMinPgcl) { self.advance_to_min_pgcl() } else { self.advance(rules) }
+    }
+
+    /// Moves VCL and VDL over the records that have met their group's write quorum: the VCL stops
+    /// before the first record that hasn't, so an idle group holds nothing back (edge 11).
+    fn advance<R: Rules>(&mut self, rules: R) -> bool {
+        let before = self.vdl;
+        while let Some(record) = self.unresolved.front() {
+            let Some(progress) = self.groups.get_mut(record.group.get() as usize) else { break };
+            if record.lsn > progress.pgcl.lsn() {
+                break;
+            }
+            progress.complete = record.lsn;
+            self.vcl = Vcl::reached(record.lsn);
+            if record.cpl || rules.has(Bug::VdlIgnoresCpls) {
+                self.vdl = Vdl::of(self.vcl, record.lsn).unwrap_or(self.vdl);
+                for progress in &mut self.groups {
+                    progress.durable = progress.complete;
+                }
+            }
+            self.unresolved.pop_front();
+        }
+        self.vdl > before
+    }
+
+    /// Seeded bug: an idle group freezes the VCL.
+    fn advance_to_min_pgcl(&mut self) -> bool {
+        let before = self.vdl;
+        let lowest = self.groups.iter().map(|progress| progress.pgcl.lsn()).min();
+        while let Some(record) = self.unresolved.front().copied()
+            && Some(record.lsn) <= lowest
+        {
+            self.vcl = Vcl::reached(record.lsn);
+            if record.cpl {
+                self.vdl = Vdl::of(self.vcl, record.lsn).unwrap_or(self.vdl);
+            }
+            if let Some(progress) = self.groups.get_mut(record.group.get() as usize) {
+                progress.complete = record.lsn;
+                progress.durable = record.lsn;
+            }
+            self.unresolved.pop_front();
+        }
+        self.vdl > before
+    }
+
+    /// Seeded bug: a repeated acknowledgement counts as another segment's.
+    pub(super) fn next_uncounted(&self, group: PgId, from: Position, scl: Scl) -> Position {
+        let Some(progress) = self.groups.get(group.get() as usize) else { return from };
+        if *progress.scls.at(from) < scl.lsn() {
+            return from;
+        }
+        let uncounted = progress.scls.iter().find(|(_, known)| **known < scl.lsn());
+        uncounted.map_or(from, |(position, _)| position)
+    }
+
+    /// Sends a segment the records that it may lack: those above the VCL that it hasn't
+    /// acknowledged. What lies below comes by gossip.
+    pub(super) fn resend(
+        &self,
+        epoch: VolumeEpoch,
+        group: PgId,
+        to: Position,
+        limits: Limits,
+        effects: &mut Vec<WriterEffect>,
+    ) {
+        let known = self.scl(group, to).unwrap_or(Lsn::ZERO);
+        let lacking = self.unresolved.iter().filter(|r| r.group == group && r.lsn > known);
+        let records: Vec<Record> = lacking.copied().collect();
+        let mut only = SegmentSet::EMPTY;
+        only.insert(to);
+        for batch in records.chunks(limits.batch_records_max.max(1) as usize) {
+            let append = Append { epoch, group, vdl: self.vdl, records: batch.to_vec() };
+            let message = ToSegment::Append(append);
+            effects.push(WriterEffect::Send { group, to: only, message });
+        }
+    }
+
+    pub(super) const fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(super) const fn vdl(&self) -> Vdl {
+        self.vdl
+    }
+
+    pub(super) const fn vcl(&self) -> Vcl {
+        self.vcl
+    }
+
+    pub(super) const fn tail(&self) -> Lsn {
+        self.tail
+    }
+
+    pub(super) fn pgcl(&self, group: PgId) -> Option<Pgcl> {
+        self.groups.get(group.get() as usize).map(|progress| progress.pgcl)
+    }
+
+    pub(super) fn scl(&self, group: PgId, position: Position) -> Option<Lsn> {
+        self.groups.get(group.get() as usize).map(|progress| *progress.scls.at(position))
+    }
+
+    /// Returns the group's last record at or under the VDL.
+    pub(super) fn durable(&self, group: PgId) -> Option<Lsn> {
+        self.groups.get(group.get() as usize).map(|progress| progress.durable)
+    }
+
+    pub(super) fn complete(&self, group: PgId, geometry: &VolumeGeometry) -> SegmentSet {
+        let mut complete = SegmentSet::EMPTY;
+        if let Some(progress) = self.groups.get(group.get() as usize) {
+            for position in geometry.quorums().positions() {
+                if *progress.scls.at(position) >= progress.durable {
+                    complete.insert(position);
+                }
+            }
+        }
+        complete
+    }
+
+    pub(super) fn permute(&self, group: PgId, permutation: &Permutation) -> Self {
+        let mut renamed = self.clone();
+        if let Some(progress) = renamed.groups.get_mut(group.get() as usize) {
+            progress.scls = progress.scls.permute(permutation);
+        }
+        if group == PgId::new(0)
+            && let Some(confirming) = &mut renamed.confirming
+        {
+            confirming.confirmed = permutation.of_set(confirming.confirmed);
+        }
+        renamed
+    }
+
+    pub(super) fn hash_column<H: Hasher>(&self, group: PgId, position: Position, state: &mut H) {
+        self.groups.get(group.get() as usize).map(|group| group.scls.at(position)).hash(state);
+        if group == PgId::new(0) {
+            let confirmed = |confirming: &Confirming| confirming.confirmed.contains(position);
+            self.confirming.as_ref().map(confirmed).hash(state);
+        }
+    }
+
+    pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
+        let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming } = self;
+        (history, next, tail, unresolved, vcl, vdl).hash(state);
+        for GroupProgress { scls: _, pgcl, tail, complete, durable } in groups {
+            (pgcl, tail, complete, durable).hash(state);
+        }
+        if let Some(Confirming { ticket, read_point, confirmed: _ }) = confirming {
+            (ticket, read_point).hash(state);
+        }
+    }
+}
