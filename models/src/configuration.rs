@@ -1,0 +1,209 @@
+//! What is explored: which machines, how many, within which budgets.
+
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::id::InstanceId;
+use quorate_core::quorum::QuorumSet;
+
+/// How much happens in one step of a model.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Granularity {
+    /// Delivery to a segment, the durable write and the writer's receipt of the answer are one
+    /// step.
+    Fused,
+    /// Each of them is a step of its own.
+    Split,
+}
+
+impl Granularity {
+    /// Returns the name that reports show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fused => "fused",
+            Self::Split => "split",
+        }
+    }
+}
+
+/// When a configuration is run.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Tier {
+    /// On every change.
+    Quick,
+    /// Before a release.
+    Full,
+}
+
+/// One state space: machines, granularity and budgets. Bounds are budgets in the state, never a
+/// depth.
+#[derive(Clone, Copy, Debug)]
+pub struct Configuration {
+    /// What people type.
+    pub name: &'static str,
+    /// What it is there to show, in a sentence.
+    pub purpose: &'static str,
+    /// When it is run.
+    pub tier: Tier,
+    /// How much happens in one step.
+    pub granularity: Granularity,
+    /// Segments of a group, and its quorums.
+    pub quorums: QuorumSet,
+    /// Protection groups.
+    pub groups: u32,
+    /// Writers, the first of which is open at the start.
+    pub epochs: u8,
+    /// Mini-transactions that may be written in all.
+    pub writes: u8,
+    /// The mini-transactions to choose from, each the pages that it changes. Page `p` lies in
+    /// group `p % groups`.
+    pub mtrs: &'static [&'static [u64]],
+    /// LAL.
+    pub allocation_max: u64,
+    /// Crashes of segments in all.
+    pub crashes: u8,
+    /// Whether segments pull from each other.
+    pub gossip: bool,
+    /// Whether gossip's request and answer are messages of their own that can be delayed.
+    pub gossip_messages: bool,
+    /// Whether writers tell the VDL without writing.
+    pub publish: bool,
+    /// Whether writers send again what a segment may lack.
+    pub resend: bool,
+    /// Strict reads in all.
+    pub strict_reads: u8,
+    /// Whether all recoveries use one counter and differ in their instance only.
+    pub one_counter: bool,
+    /// Whether every property about reads is evaluated in every state.
+    pub reads: bool,
+    /// Whether any finished write, not only the oldest, may be reported durable first.
+    pub any_order: bool,
+}
+
+impl Configuration {
+    /// A configuration in which nothing happens; others start from it.
+    pub const EMPTY: Self = Self {
+        name: "",
+        purpose: "",
+        tier: Tier::Quick,
+        granularity: Granularity::Fused,
+        quorums: QuorumSet::AURORA,
+        groups: 1,
+        epochs: 1,
+        writes: 1,
+        mtrs: &[&[0]],
+        allocation_max: 2,
+        crashes: 0,
+        gossip: true,
+        gossip_messages: false,
+        publish: false,
+        resend: false,
+        strict_reads: 0,
+        one_counter: false,
+        reads: true,
+        any_order: false,
+    };
+
+    /// Returns the volume's geometry.
+    ///
+    /// # Panics
+    /// When the configuration contradicts itself.
+    #[must_use]
+    pub fn geometry(&self) -> VolumeGeometry {
+        let limits = Limits {
+            allocation_max: self.allocation_max,
+            batch_records_max: 1,
+            log_records_max: 64,
+            history_ranges_max: 16,
+            pending_writes_max: 8,
+        };
+        match VolumeGeometry::new(self.groups, self.quorums, limits) {
+            Ok(geometry) => geometry,
+            Err(error) => panic!("configuration {}: {error:?}", self.name),
+        }
+    }
+
+    /// Returns the epoch of writer number `index`.
+    #[must_use]
+    pub fn epoch(&self, index: u8) -> VolumeEpoch {
+        let number = u64::from(index).saturating_add(1);
+        let counter = if self.one_counter { number.min(2) } else { number };
+        VolumeEpoch::new(counter, InstanceId::new(number))
+    }
+}
+
+const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
+    Ok(quorums) => quorums,
+    Err(_) => QuorumSet::AURORA,
+};
+
+/// Every configuration, in the order in which they are run.
+pub const ALL: &[Configuration] = &[
+    Configuration {
+        name: "write-split",
+        purpose: "two mini-transactions through one writer, every delivery, sync and answer apart",
+        granularity: Granularity::Split,
+        writes: 2,
+        allocation_max: 2,
+        gossip: false,
+        any_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "crash-split",
+        purpose: "segments that lose or tear what was not synced, and restart",
+        granularity: Granularity::Split,
+        writes: 2,
+        crashes: 1,
+        gossip: false,
+        any_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "zombie-e2r2",
+        purpose: "a recovery while the overtaken writer goes on, two mini-transactions",
+        epochs: 2,
+        writes: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "zombie-e3r1",
+        purpose: "two recoveries while the overtaken writers go on",
+        epochs: 3,
+        writes: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "recovery-split",
+        purpose: "a recovery with every delivery, sync and answer apart",
+        granularity: Granularity::Split,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "competing",
+        purpose: "three recoveries that compete, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 4,
+        writes: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "two-groups",
+        purpose: "two groups, mini-transactions across them and an idle group, two recoveries",
+        quorums: SMALL,
+        groups: 2,
+        epochs: 3,
+        writes: 1,
+        mtrs: &[&[0], &[0, 1]],
+        ..Configuration::EMPTY
+    },
+];
+
+/// Returns the configuration called `name`.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Configuration> {
+    ALL.iter().find(|configuration| configuration.name == name)
+}

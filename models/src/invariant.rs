@@ -1,0 +1,220 @@
+//! The safety properties, one file each, evaluated in every reachable state.
+//!
+//! What concerns steps (P2, P5, and the openings of P1 and P3) is judged by the abstract volume on
+//! every transition; what concerns states is judged here. Each file states its property, the
+//! names that the specification in `tla/` gives it, and where it is evaluated.
+
+use quorate_core::id::PgId;
+use quorate_core::message::SealAnswer;
+use quorate_core::recovery::{Choice, choose_under};
+use quorate_core::rules::Rules;
+
+use crate::intern::combine;
+use crate::volume_spec::{Flaw, Volume};
+use crate::world::{MEMBERS, Slot, State, World};
+
+pub mod completeness;
+pub mod durability;
+pub mod garbage;
+pub mod monotone;
+pub mod one_writer;
+pub mod prefix;
+pub mod progress;
+pub mod reads;
+pub mod recovery;
+
+/// A property, by its name in ARCHITECTURE.md.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Property {
+    /// A segment's SCL is the end of its unbroken chain.
+    Completeness,
+    /// P1: what was acknowledged is found by every recovery from every read quorum.
+    Durability,
+    /// P7: no truncated record comes back.
+    Garbage,
+    /// P5: what was told never goes back.
+    Monotone,
+    /// P2: one writer at a time.
+    OneWriter,
+    /// P3: the recovered log is a prefix, cut at a consistency point.
+    Prefix,
+    /// A writer tells all that is durable, and no more.
+    Progress,
+    /// P4: a read sees exactly what is acknowledged at its read point.
+    Reads,
+    /// P9: recoveries that crash and compete leave one decision standing.
+    Recovery,
+}
+
+impl Property {
+    /// All properties.
+    pub const ALL: [Self; 9] = [
+        Self::Completeness,
+        Self::Durability,
+        Self::Garbage,
+        Self::Monotone,
+        Self::OneWriter,
+        Self::Prefix,
+        Self::Progress,
+        Self::Reads,
+        Self::Recovery,
+    ];
+
+    /// Returns the property's name and its number in the protocol.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completeness => "completeness",
+            Self::Durability => "P1 durability",
+            Self::Garbage => "P7 garbage",
+            Self::Monotone => "P5 monotone",
+            Self::OneWriter => "P2 one writer",
+            Self::Prefix => "P3 prefix",
+            Self::Progress => "progress",
+            Self::Reads => "P4 reads",
+            Self::Recovery => "P9 recovery",
+        }
+    }
+
+    const fn of_flaw(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Lost => Self::Durability,
+            Flaw::LsnReused | Flaw::StaleAck => Self::OneWriter,
+            Flaw::NotAPrefix => Self::Prefix,
+            Flaw::StaleRead => Self::Reads,
+            Flaw::WentBack => Self::Monotone,
+        }
+    }
+}
+
+/// Returns the first property that `state` breaks.
+pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
+    if let Some(flaw) = state.flaw {
+        return Some(Property::of_flaw(flaw));
+    }
+    let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
+    of_slots
+        .or_else(|| of_quorums(world, state))
+        .or_else(|| of_writers(world, state))
+}
+
+/// Evaluates the properties of a single segment, once for each distinct one.
+pub(crate) fn of_slot<R: Rules>(slot: &Slot<R>) -> Option<Property> {
+    let image = slot.segment.durable();
+    if !garbage::holds(image) {
+        return Some(Property::Garbage);
+    }
+    (!completeness::holds(image)).then_some(Property::Completeness)
+}
+
+/// Evaluates the properties about what a recovery would find, once for each distinct set of
+/// reports and abstract volume.
+fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
+    let mut key = combine(world.seed, u64::from(state.volume));
+    for group in 0..world.configuration.groups as usize {
+        let mut reports = [u32::MAX; MEMBERS];
+        for (position, report) in reports.iter_mut().enumerate().take(world.members()) {
+            *report = world.slot(state, world.slot_index(group, position)).report;
+        }
+        reports.sort_unstable();
+        for report in reports {
+            key = combine(key, u64::from(report));
+        }
+    }
+    world.memos.quorums.get_or(key, || {
+        let volume = world.volumes.get(state.volume);
+        let mut groups = Vec::new();
+        for group in 0..world.configuration.groups as usize {
+            groups.push(read_quorums(world, state, group));
+        }
+        over_products(&groups, &mut Vec::new(), &mut |answers| {
+            judge(world, volume, answers)
+        })
+    })
+}
+
+fn judge<R: Rules>(
+    world: &World<R>,
+    volume: &Volume,
+    answers: &[(PgId, &SealAnswer)],
+) -> Option<Property> {
+    let choice: Choice = choose_under(world.rules, &world.configuration.geometry(), answers);
+    if !prefix::holds(volume, &choice) {
+        return Some(Property::Prefix);
+    }
+    if !durability::holds(volume, &choice) {
+        return Some(Property::Durability);
+    }
+    let configuration = &world.configuration;
+    (!recovery::holds(configuration, volume, &choice)).then_some(Property::Recovery)
+}
+
+/// Returns the reports of every smallest read quorum of a group.
+fn read_quorums<'a, R: Rules>(
+    world: &'a World<R>,
+    state: &State,
+    group: usize,
+) -> Vec<Vec<(PgId, &'a SealAnswer)>> {
+    let quorums = world.configuration.quorums;
+    let mut found: Vec<Vec<u32>> = Vec::new();
+    for bits in 0u32..1 << quorums.members() {
+        if bits.count_ones() as usize != quorums.read() {
+            continue;
+        }
+        let members = (0..quorums.members()).filter(|position| bits & (1 << position) != 0);
+        let mut reports: Vec<u32> = members
+            .map(|position| world.slot(state, world.slot_index(group, position)).report)
+            .collect();
+        reports.sort_unstable();
+        if !found.contains(&reports) {
+            found.push(reports);
+        }
+    }
+    let id = (0..).map(PgId::new).nth(group).unwrap_or_default();
+    let answers =
+        |reports: Vec<u32>| reports.into_iter().map(|r| (id, world.reports.get(r))).collect();
+    found.into_iter().map(answers).collect()
+}
+
+/// Calls `judge` with one read quorum of each group, for every choice of them.
+fn over_products<'a>(
+    groups: &[Vec<Vec<(PgId, &'a SealAnswer)>>],
+    chosen: &mut Vec<(PgId, &'a SealAnswer)>,
+    judge: &mut impl FnMut(&[(PgId, &'a SealAnswer)]) -> Option<Property>,
+) -> Option<Property> {
+    let Some((first, rest)) = groups.split_first() else { return judge(chosen) };
+    for answers in first {
+        let before = chosen.len();
+        chosen.extend(answers);
+        let broken = over_products(rest, chosen, judge);
+        chosen.truncate(before);
+        if broken.is_some() {
+            return broken;
+        }
+    }
+    None
+}
+
+/// Evaluates the properties about what an open writer tells and reads.
+fn of_writers<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
+    for (index, node) in world.started(state) {
+        let Some(vdl) = node.machine.vdl() else { continue };
+        let writer = state.writer(index);
+        // One number for the pair, so that the keys below stay exact.
+        let key = u64::from(writer) << 32 | u64::from(state.volume);
+        let broken = world.memos.read.get_or(key, || {
+            let volume = world.volumes.get(state.volume);
+            (!progress::holds(&node.machine, volume, index, vdl)).then_some(Property::Progress)
+        });
+        if broken.is_some() {
+            return broken;
+        }
+        if world.configuration.reads {
+            let view = world.view(writer, state.volume);
+            if let Some(broken) = reads::broken(world, state, index, view) {
+                return Some(broken);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,108 @@
+//! P4, reads: a read at a read point returns exactly the effect of the records at or under it
+//! that survive; never a record past it, a hole, an annulled record, or one that can still be
+//! lost.
+//!
+//! TLA+: `ReadsInv`. Evaluated on every state: every open writer reads every page of every
+//! segment, at the VDL and at every earlier consistency point, through the machines' own
+//! messages; what is answered is compared with the writer's log in the abstract volume.
+
+use quorate_core::consistency::ReadPoint;
+use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::id::{PageId, Position, Ticket};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::Peer;
+use quorate_core::rules::Rules;
+use quorate_core::segment::Segment;
+use quorate_core::writer::Writer;
+
+use super::Property;
+use crate::volume_spec::Volume;
+use crate::witness::Witness;
+use crate::world::{State, World};
+
+/// Evaluates the reads of writer number `index`; `view` names the pair of that writer and the
+/// abstract volume.
+pub(crate) fn broken<R: Rules>(
+    world: &World<R>,
+    state: &State,
+    index: usize,
+    view: u32,
+) -> Option<Property> {
+    let volume = world.volumes.get(state.volume);
+    let writer = &world.writers.get(state.writer(index)).machine;
+    (0..world.slots_count()).find_map(|place| {
+        let slot = state.slot(place);
+        // The top bit keeps these keys apart from those of pairs of writer and volume.
+        let key = 1 << 63 | u64::from(view) << 32 | u64::from(slot);
+        world.memos.read.get_or(key, || {
+            let segment = &world.slots.get(slot).slot.segment;
+            let holds = pages(world).all(|page| {
+                let is_here = writer.geometry().group_of(page) == segment.durable().group();
+                !is_here || read_is_right(world, writer, segment, volume, index, page)
+            });
+            (!holds).then_some(Property::Reads)
+        })
+    })
+}
+
+fn pages<R: Rules>(world: &World<R>) -> impl Iterator<Item = PageId> {
+    let mut pages: Vec<u64> = world.configuration.mtrs.concat();
+    pages.sort_unstable();
+    pages.dedup();
+    pages.into_iter().map(PageId::new)
+}
+
+fn read_is_right<R: Rules>(
+    world: &World<R>,
+    writer: &Writer<R>,
+    segment: &Segment<R>,
+    volume: &Volume,
+    epoch: usize,
+    page: PageId,
+) -> bool {
+    let Some(own) = volume.epochs.get(epoch) else { return false };
+    let mut points = vec![None];
+    if let Some(vdl) = writer.vdl() {
+        let earlier = own.log.iter().filter(|record| record.cpl).map(|record| record.lsn);
+        points.extend(earlier.filter_map(|lsn| ReadPoint::earlier(vdl, lsn)).map(Some));
+    }
+    points.into_iter().all(|point| match read(writer, segment, page, point) {
+        None => true,
+        Some((read_point, version)) => {
+            world.witnesses.saw(Witness::ReadServed);
+            read_point <= own.told && version == volume.version(epoch, page, read_point)
+        }
+    })
+}
+
+/// Lets `writer` read from `segment`; `None` when it refuses.
+fn read<R: Rules>(
+    writer: &Writer<R>,
+    segment: &Segment<R>,
+    page: PageId,
+    read_point: Option<ReadPoint>,
+) -> Option<(Lsn, Option<quorate_core::record::Record>)> {
+    let from = Position::new(0)?;
+    let ticket = Ticket::new(0);
+    let mut writer = writer.clone();
+    let mut effects = Vec::new();
+    writer.step(WriterInput::Read { ticket, page, read_point, from }, &mut effects);
+    let (group, message) = effects.drain(..).find_map(|effect| match effect {
+        WriterEffect::Send { group, message, .. } => Some((group, message)),
+        WriterEffect::Report(_) => None,
+    })?;
+    let mut answers = Vec::new();
+    let peer = Peer::Writer(writer.epoch());
+    segment.clone().step(SegmentInput::Receive { from: peer, message }, &mut answers);
+    for answer in answers {
+        if let SegmentEffect::SendWriter { message, .. } = answer {
+            writer.step(WriterInput::Receive { group, from, message }, &mut effects);
+        }
+    }
+    effects.into_iter().find_map(|effect| match effect {
+        WriterEffect::Report(Report::Read { read_point, version, .. }) => {
+            Some((read_point.lsn(), version))
+        }
+        WriterEffect::Report(_) | WriterEffect::Send { .. } => None,
+    })
+}

@@ -1,0 +1,965 @@
+//! The steps of a model: which there are in a state, and what each does. Every one of them runs
+//! the core's own machines.
+
+use std::fmt;
+
+use quorate_core::effect::{
+    CommandRefusal, Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput,
+};
+use quorate_core::id::{PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::image::{SegmentImage, Survivor};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{Peer, ToSegment, ToWriter};
+use quorate_core::record::{Change, Payload, Record};
+use quorate_core::refusal::Refusal;
+use quorate_core::rules::Rules;
+use quorate_core::segment::Segment;
+use quorate_core::writer::{PhaseName, Writer};
+use serde::{Deserialize, Serialize};
+use stateright::{Model, Property};
+
+use crate::configuration::Granularity;
+use crate::invariant;
+use crate::volume_spec::{Event, Volume};
+use crate::witness::Witness;
+use crate::world::{
+    Budget, Disk, SLOTS, Slot, SlotOutcome, State, VolumeOutcome, WRITERS, World,
+    WriterOutcome,
+};
+
+/// One step. Segments are named by group and position, writers by the order of their epochs.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum Action {
+    /// An answer of a segment reaches its writer.
+    Answer {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+        /// Which of its unsent answers.
+        index: u8,
+    },
+    /// A strict read arrives at an open writer.
+    Ask {
+        /// The writer.
+        writer: u8,
+    },
+    /// A segment crashes and restarts.
+    Crash {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+        /// How many of the unsynced writes survived whole.
+        survivors: u8,
+        /// Whether the next one survived in part.
+        torn: bool,
+    },
+    /// A message of a writer reaches a segment.
+    Deliver {
+        /// The writer.
+        writer: u8,
+        /// Which of the messages it has sent, in the order of their hashes.
+        message: u8,
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// A gossip message on its way to a segment arrives.
+    Gossip {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+        /// Which of the messages.
+        index: u8,
+        /// For a request: the segment that it is a request of.
+        asking: u8,
+    },
+    /// An open writer tells the VDL.
+    Publish {
+        /// The writer.
+        writer: u8,
+    },
+    /// A segment pulls from another one.
+    Pull {
+        /// Group of both.
+        group: u8,
+        /// The one that asks.
+        into: u8,
+        /// The one that answers.
+        from: u8,
+    },
+    /// The next writer starts its recovery.
+    Recover,
+    /// A writer sends a segment again what it may lack.
+    Resend {
+        /// The writer.
+        writer: u8,
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// A write of a segment is synced and reported durable.
+    Sync {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+        /// Which of the writes under way.
+        index: u8,
+    },
+    /// An open writer writes a mini-transaction.
+    Write {
+        /// The writer.
+        writer: u8,
+        /// Which of the configuration's mini-transactions.
+        mtr: u8,
+    },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |position: u8| {
+            Position::new(usize::from(position)).map_or_else(String::new, |p| p.to_string())
+        };
+        let nth = |writer: u8| u32::from(writer).saturating_add(1);
+        match *self {
+            Self::Answer { group, position, index } => {
+                write!(out, "answer {index} of g{group}{} arrives", name(position))
+            }
+            Self::Ask { writer } => write!(out, "writer {} gets a strict read", nth(writer)),
+            Self::Crash { group, position, survivors, torn } => {
+                let tail = if torn { ", the next one torn" } else { "" };
+                write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
+            }
+            Self::Deliver { writer, message, group, position } => {
+                let to = name(position);
+                write!(out, "message {message} of writer {} reaches g{group}{to}", nth(writer))
+            }
+            Self::Gossip { group, position, index, asking } => write!(
+                out,
+                "gossip {index} reaches g{group}{} (asked by {})",
+                name(position),
+                name(asking)
+            ),
+            Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
+            Self::Pull { group, into, from } => {
+                write!(out, "g{group}{} pulls from {}", name(into), name(from))
+            }
+            Self::Recover => write!(out, "the next writer starts"),
+            Self::Resend { writer, group, position } => {
+                write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
+            }
+            Self::Sync { group, position, index } => {
+                write!(out, "write {index} of g{group}{} is durable", name(position))
+            }
+            Self::Write { writer, mtr } => write!(out, "writer {} writes MTR {mtr}", nth(writer)),
+        }
+    }
+}
+
+impl<R: Rules> World<R> {
+    /// Returns the state in which the first writer is open and nothing is written: what the core
+    /// itself reaches when every segment answers.
+    pub(crate) fn start(&self) -> State {
+        let geometry = self.configuration.geometry();
+        let mut effects = Vec::new();
+        let mut writer =
+            Writer::open_under(self.rules, self.configuration.epoch(0), geometry, &mut effects);
+        let mut segments: Vec<(PgId, Position, Segment<R>)> = Vec::new();
+        for group in geometry.groups() {
+            for position in geometry.quorums().positions() {
+                let Some(image) = SegmentImage::create(group, geometry) else { continue };
+                segments.push((group, position, Segment::recover_under(self.rules, image)));
+            }
+        }
+        while !effects.is_empty() {
+            for effect in std::mem::take(&mut effects) {
+                let WriterEffect::Send { group, to, message } = effect else { continue };
+                for (of, position, segment) in &mut segments {
+                    if *of != group || !to.contains(*position) {
+                        continue;
+                    }
+                    for (_, message) in self.run_segment(segment, writer_message(&message)).0 {
+                        let from = *position;
+                        writer.step(WriterInput::Receive { group, from, message }, &mut effects);
+                    }
+                }
+            }
+        }
+        assert_eq!(writer.phase(), PhaseName::Open, "the first writer opens");
+        let mut state = State {
+            slots: [u32::MAX; SLOTS],
+            writers: [u32::MAX; WRITERS],
+            volume: 0,
+            budget: Budget {
+                writers: 1,
+                writes: self.configuration.writes,
+                crashes: self.configuration.crashes,
+                strict_reads: self.configuration.strict_reads,
+            },
+            flaw: None,
+            canonical: 0,
+        };
+        for (index, (_, _, segment)) in segments.into_iter().enumerate() {
+            let image = segment.durable().clone();
+            let disk =
+                (self.configuration.crashes > 0).then(|| Disk { image, writes: Vec::new() });
+            let slot = Slot { segment, disk, outbox: Vec::new(), inbox: Vec::new() };
+            state.set_slot(index, self.intern_slot(slot));
+        }
+        // Every message so far has reached every segment and would change nothing.
+        state.set_writer(0, self.intern_writer(writer, Vec::new(), &[]));
+        let volume = Volume::default().step(0, &Event::Opened(Lsn::ZERO)).unwrap_or_default();
+        state.volume = self.volumes.intern(volume);
+        self.canonical(state)
+    }
+
+    /// Runs a segment with the disk that never fails: everything it submits is durable at once.
+    /// Returns what it says to writers, by epoch, and to segments.
+    fn run_segment(
+        &self,
+        segment: &mut Segment<R>,
+        input: SegmentInput,
+    ) -> (Vec<(quorate_core::epoch::VolumeEpoch, ToWriter)>, Vec<ToSegment>) {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        let (mut answers, mut messages, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(input) = inputs.pop_front() {
+            segment.step(input, &mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    SegmentEffect::Persist { id, .. } => {
+                        inputs.push_back(SegmentInput::Durable(id));
+                    }
+                    SegmentEffect::SendSegment { message, .. } => messages.push(message),
+                    SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
+                    SegmentEffect::Unusable(refusal) => {
+                        self.witnesses.saw_if(
+                            matches!(refusal, Refusal::Fenced { .. }),
+                            Witness::GossipRefused,
+                        );
+                    }
+                }
+            }
+        }
+        (answers, messages)
+    }
+
+    /// Gives `slot` an input, as far as one step of this configuration goes.
+    fn step_slot(&self, mut slot: Slot<R>, input: SegmentInput) -> SlotOutcome {
+        let before = slot.segment.durable().clone();
+        let answers = if self.configuration.granularity == Granularity::Fused {
+            self.run_segment(&mut slot.segment, input).0
+        } else {
+            let mut effects = Vec::new();
+            slot.segment.step(input, &mut effects);
+            let mut answers = Vec::new();
+            for effect in effects {
+                match effect {
+                    SegmentEffect::Persist { id, write } => {
+                        if let Some(disk) = &mut slot.disk {
+                            disk.writes.push((id, write, false));
+                        }
+                    }
+                    SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
+                    SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                }
+            }
+            answers
+        };
+        self.witness_slot(&before, &slot, &answers);
+        if self.configuration.granularity == Granularity::Split {
+            slot.outbox.extend(answers);
+            self.sort_outbox(&mut slot);
+            return SlotOutcome { slot: self.intern_slot(slot), replies: 0 };
+        }
+        let replies: Vec<u32> =
+            answers.into_iter().map(|(_, message)| self.to_writer.intern(message)).collect();
+        SlotOutcome { slot: self.intern_slot(slot), replies: self.replies.intern(replies) }
+    }
+
+    fn sort_outbox(&self, slot: &mut Slot<R>) {
+        slot.outbox.sort_by_cached_key(|answer| crate::intern::hash_of(self.seed, answer));
+        slot.outbox.dedup();
+    }
+
+    fn witness_slot(
+        &self,
+        before: &SegmentImage,
+        slot: &Slot<R>,
+        answers: &[(quorate_core::epoch::VolumeEpoch, ToWriter)],
+    ) {
+        let after = slot.segment.durable();
+        let saw = &self.witnesses;
+        saw.saw_if(after.records().len() < before.records().len(), Witness::Dropped);
+        let had_hole = before.records().last().is_some_and(|last| last.lsn > before.scl().lsn());
+        saw.saw_if(had_hole && after.scl() > before.scl(), Witness::HoleFilled);
+        let is_late = after.records().len() > before.records().len()
+            && slot.segment.heard() > after.history().epoch();
+        saw.saw_if(is_late && answers.is_empty(), Witness::DurableAfterSeal);
+        for (_, answer) in answers {
+            match answer {
+                ToWriter::Ack { .. } => saw.saw(Witness::Acked),
+                ToWriter::Refused { refusal, ticket, .. } => {
+                    saw.saw_if(
+                        ticket.is_some() && matches!(refusal, Refusal::Fenced { .. }),
+                        Witness::ConfirmRefused,
+                    );
+                    saw.saw(refusal_witness(refusal));
+                }
+                ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
+            }
+        }
+    }
+
+    fn deliver(&self, slot: u32, message: u32) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | u64::from(message);
+        self.memos.deliver.get_or(key, || {
+            let input = writer_message(self.to_segment.get(message));
+            self.step_slot(self.slots.get(slot).slot.clone(), input)
+        })
+    }
+
+    /// The whole of a gossip exchange but for the sync: request, answer, receipt.
+    fn pull(&self, into: u32, from: u32) -> SlotOutcome {
+        let key = u64::from(into) << 32 | u64::from(from);
+        self.memos.pull.get_or(key, || {
+            let slot = self.slots.get(into).slot.clone();
+            let nothing = SlotOutcome { slot: into, replies: 0 };
+            let Some(request) = request_of(&slot.segment) else { return nothing };
+            let Some(answer) = self.answer_pull(from, request) else { return nothing };
+            if let ToSegment::Pulled(pulled) = &answer {
+                let is_news = pulled.history.epoch() > slot.segment.durable().history().epoch();
+                self.witnesses.saw_if(is_news, Witness::GossipHistory);
+                self.witnesses.saw_if(!pulled.records.is_empty(), Witness::GossipRecord);
+            }
+            self.step_slot(slot, from_segment(answer))
+        })
+    }
+
+    fn answer_pull(&self, from: u32, request: ToSegment) -> Option<ToSegment> {
+        let mut segment = self.slots.get(from).slot.segment.clone();
+        self.run_segment(&mut segment, from_segment(request)).1.pop()
+    }
+
+    /// Gives a writer an answer of the segment at `position` of `group`.
+    fn answer(&self, writer: u32, number: u8, group: u8, position: u8, reply: u32) -> WriterOutcome {
+        assert!(reply < 1 << 26, "more than 2^26 distinct answers");
+        let place = u64::from(group) << 3 | u64::from(position);
+        let key = u64::from(writer) << 32 | u64::from(reply) << 6 | place;
+        self.memos.answer.get_or(key, || {
+            let from = position_of(position);
+            let group = PgId::new(u32::from(group));
+            let message = self.to_writer.get(reply).clone();
+            let machine = &self.writers.get(writer).machine;
+            let foreign = matches!(&message, ToWriter::Ack { epoch, .. } if *epoch != machine.epoch());
+            self.witnesses.saw_if(foreign, Witness::AckOfOtherEpoch);
+            self.step_writer(writer, number, WriterInput::Receive { group, from, message })
+        })
+    }
+
+    fn step_writer(&self, writer: u32, number: u8, input: WriterInput) -> WriterOutcome {
+        let node = self.writers.get(writer);
+        let mut machine = node.machine.clone();
+        let mut effects = Vec::new();
+        let is_question = matches!(input, WriterInput::Confirm { .. });
+        machine.step(input, &mut effects);
+        let mut events = Vec::new();
+        if is_question {
+            events.push(Event::Asked);
+        }
+        let mut written: Vec<Record> = Vec::new();
+        for effect in &effects {
+            if let WriterEffect::Send { message: ToSegment::Append(append), .. } = effect {
+                written.extend(&append.records);
+            }
+        }
+        written.sort_unstable();
+        for effect in &effects {
+            let WriterEffect::Report(report) = effect else { continue };
+            self.witness_report(report);
+            match report {
+                Report::Confirmed { read_point, .. } => {
+                    events.push(Event::Confirmed(read_point.lsn()));
+                }
+                Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
+                Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),
+                Report::Written { .. } => {
+                    events.push(Event::Written(std::mem::take(&mut written)));
+                }
+                Report::Overtaken { .. }
+                | Report::Read { .. }
+                | Report::ReadRefused { .. }
+                | Report::Refused(_)
+                | Report::Rejected { .. } => {}
+            }
+        }
+        let has_grown = machine.history().is_some_and(|history| history.ranges().len() > 2);
+        self.witnesses.saw_if(has_grown, Witness::HistoryGrew);
+        let mut sent = node.sent.clone();
+        if machine.phase() == PhaseName::Fenced {
+            // What a writer that knows that it is overtaken has sent can still arrive: it stays.
+            sent.retain(|sent| !matches!(sent.message, ToSegment::Confirm(_)));
+        }
+        let writer = self.intern_writer(machine, sent, &effects);
+        let events = if events.is_empty() { 0 } else { self.events.intern((number, events)) };
+        WriterOutcome { writer, events }
+    }
+
+    fn witness_report(&self, report: &Report) {
+        match report {
+            Report::Confirmed { .. } => self.witnesses.saw(Witness::Confirmed),
+            Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
+            Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
+            Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
+            Report::Refused(CommandRefusal::Throttled) => self.witnesses.saw(Witness::Throttled),
+            Report::Read { .. }
+            | Report::ReadRefused { .. }
+            | Report::Refused(_)
+            | Report::Rejected { .. }
+            | Report::Written { .. } => {}
+        }
+    }
+
+    /// Applies a writer's step to the state, and its reports to the abstract volume.
+    fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
+        state.set_writer(index, outcome.writer);
+        if outcome.events == 0 {
+            return;
+        }
+        let key = u64::from(state.volume) << 32 | u64::from(outcome.events);
+        let started = state.budget.writers;
+        let next = self.memos.volume.get_or(key, || {
+            let (number, events) = self.events.get(outcome.events);
+            let mut volume = self.volumes.get(state.volume).clone();
+            for event in events {
+                let is_late = started > number.saturating_add(1);
+                self.witness_event(&volume, event, is_late);
+                match volume.step(usize::from(*number), event) {
+                    Ok(next) => volume = next,
+                    Err(flaw) => {
+                        return VolumeOutcome { volume: state.volume, flaw: Some(flaw) };
+                    }
+                }
+            }
+            VolumeOutcome { volume: self.volumes.intern(volume), flaw: None }
+        });
+        state.volume = next.volume;
+        state.flaw = state.flaw.or(next.flaw);
+    }
+
+    fn witness_event(&self, volume: &Volume, event: &Event, is_late: bool) {
+        match event {
+            Event::Durable(_) => self.witnesses.saw_if(is_late, Witness::DurableOvertaken),
+            Event::Opened(base) => {
+                self.witnesses.saw_if(is_late, Witness::OpenedOvertaken);
+                self.witnesses.saw_if(*base > volume.told(), Witness::Adopted);
+                let annuls = volume.epochs.iter().any(|epoch| {
+                    epoch.log.last().is_some_and(|last| last.lsn > *base)
+                });
+                self.witnesses.saw_if(annuls, Witness::Annulled);
+            }
+            Event::Written(records) => {
+                let spans = records.windows(2).any(|pair| match pair {
+                    [left, right] => left.group != right.group,
+                    _ => false,
+                });
+                self.witnesses.saw_if(spans, Witness::SpansGroups);
+            }
+            Event::Asked | Event::Confirmed(_) => {}
+        }
+    }
+
+    /// Gives answers to every writer: those of another epoch must see that it isn't theirs.
+    fn apply_replies(&self, state: &mut State, group: u8, position: u8, replies: u32) {
+        if replies == 0 {
+            return;
+        }
+        for reply in self.replies.get(replies) {
+            self.apply_reply(state, group, position, *reply);
+        }
+    }
+
+    fn apply_reply(&self, state: &mut State, group: u8, position: u8, reply: u32) {
+        for index in 0..usize::from(state.budget.writers) {
+            let number = u8::try_from(index).unwrap_or(u8::MAX);
+            let outcome = self.answer(state.writer(index), number, group, position, reply);
+            self.apply_writer(state, index, outcome);
+        }
+    }
+
+    /// Runs a command of writer `index`; `what` tells apart the commands of one writer.
+    fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
+        let writer = state.writer(usize::from(index));
+        let key = u64::from(writer) << 32 | what << 4 | u64::from(index);
+        let outcome =
+            self.memos.command.get_or(key, || self.step_writer(writer, index, input));
+        self.apply_writer(state, usize::from(index), outcome);
+    }
+
+    /// Removes answers that can change no writer any more: those that change none now. Writers
+    /// only ever learn, so what is no news now never is.
+    fn prune(&self, state: &mut State) {
+        for group in 0..self.configuration.groups as usize {
+            for position in 0..self.members() {
+                let index = self.slot_index(group, position);
+                let slot = state.slot(index);
+                let (g, p) = (as_u8(group), as_u8(position));
+                let mut kept = 0u32;
+                for (number, reply) in self.slots.get(slot).answers.iter().enumerate() {
+                    let is_news = (0..usize::from(state.budget.writers)).any(|writer| {
+                        let id = state.writer(writer);
+                        self.answer(id, as_u8(writer), g, p, *reply).writer != id
+                    });
+                    kept |= u32::from(is_news) << number;
+                }
+                state.set_slot(index, self.keep_answers(slot, kept));
+            }
+        }
+    }
+
+    /// Returns `slot` with only those of its unsent answers whose bits are set in `kept`.
+    fn keep_answers(&self, slot: u32, kept: u32) -> u32 {
+        if kept.count_ones() as usize == self.slots.get(slot).answers.len() {
+            return slot;
+        }
+        let key = u64::from(slot) << 32 | u64::from(kept) << 8 | 6;
+        let keep = || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let mut number = 0u32;
+            slot.outbox.retain(|_| {
+                number = number.saturating_add(1);
+                kept & 1 << number.saturating_sub(1) != 0
+            });
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        };
+        self.memos.local.get_or(key, keep).slot
+    }
+
+    fn sync(&self, slot: u32, index: u8) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 1;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let id = WriteId::new(u64::from(index));
+            if let Some(disk) = &mut slot.disk {
+                if let Some(write) = disk.writes.iter_mut().find(|write| write.0 == id) {
+                    write.2 = true;
+                }
+                while disk.writes.first().is_some_and(|write| write.2) {
+                    let (_, write, _) = disk.writes.remove(0);
+                    if disk.image.apply_under(self.rules, &write).is_err() {
+                        break;
+                    }
+                }
+            }
+            let oldest = slot.segment.pending().next().map(|(oldest, _, _)| oldest);
+            self.witnesses.saw_if(oldest.is_some_and(|oldest| oldest < id), Witness::OutOfOrder);
+            self.step_slot(slot, SegmentInput::Durable(id))
+        })
+    }
+
+    fn crash(&self, slot: u32, survivors: u8, torn: bool) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | u64::from(survivors) << 9 | u64::from(torn) << 8 | 2;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let Some(disk) = &mut slot.disk else { return SlotOutcome { slot: u32::MAX, replies: 0 } };
+            let writes = std::mem::take(&mut disk.writes);
+            let kept = usize::from(survivors);
+            let witnesses = &self.witnesses;
+            witnesses.saw_if(kept < writes.len() && !torn, Witness::CrashLost);
+            witnesses.saw_if(torn, Witness::CrashTore);
+            witnesses.saw_if(kept > 0, Witness::CrashKept);
+            let log = writes.into_iter().enumerate().map(|(index, (_, write, _))| {
+                match index {
+                    _ if index < kept => Survivor::Whole(write),
+                    _ if index == kept && torn => Survivor::Torn(write),
+                    _ => Survivor::Missing,
+                }
+            });
+            // An image that contradicts itself would stop a real segment; here the segment then
+            // stays with what it could apply.
+            let _ = disk.image.replay_under(self.rules, log);
+            slot.segment = Segment::recover_under(self.rules, disk.image.clone());
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        })
+    }
+
+    fn take_answer(&self, slot: u32, index: u8) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 3;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            if usize::from(index) >= slot.outbox.len() {
+                return SlotOutcome { slot: u32::MAX, replies: 0 };
+            }
+            let (_, message) = slot.outbox.remove(usize::from(index));
+            let replies = self.replies.intern(vec![self.to_writer.intern(message)]);
+            SlotOutcome { slot: self.intern_slot(slot), replies }
+        })
+    }
+
+    /// A segment sends a request: it waits in its own inbox until some segment answers it.
+    fn ask_gossip(&self, slot: u32) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | 4;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            if let Some(request) = request_of(&slot.segment)
+                && !slot.inbox.contains(&request)
+            {
+                slot.inbox.push(request);
+                slot.inbox.sort_by_cached_key(|m| crate::intern::hash_of(self.seed, m));
+            }
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        })
+    }
+
+    /// The request number `index` in the inbox of `into` reaches `from`; its answer is on its way.
+    fn answer_gossip(&self, into: u32, from: u32, index: u8) -> u32 {
+        let mut slot = self.slots.get(into).slot.clone();
+        if usize::from(index) >= slot.inbox.len() {
+            return into;
+        }
+        let request = slot.inbox.remove(usize::from(index));
+        if let Some(answer) = self.answer_pull(from, request)
+            && !slot.inbox.contains(&answer)
+        {
+            slot.inbox.push(answer);
+        }
+        slot.inbox.sort_by_cached_key(|m| crate::intern::hash_of(self.seed, m));
+        self.intern_slot(slot)
+    }
+
+    fn receive_gossip(&self, slot: u32, index: u8) -> SlotOutcome {
+        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 5;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            if usize::from(index) >= slot.inbox.len() {
+                return SlotOutcome { slot: u32::MAX, replies: 0 };
+            }
+            let answer = slot.inbox.remove(usize::from(index));
+            self.step_slot(slot, from_segment(answer))
+        })
+    }
+
+    /// Carries out one step; `None` when it changes nothing.
+    fn take(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        let at = |group: u8, position: u8| {
+            self.slot_index(usize::from(group), usize::from(position))
+        };
+        match action {
+            Action::Answer { group, position, index } => {
+                let outcome = self.take_answer(state.slot(at(group, position)), index);
+                next.set_slot(at(group, position), outcome.slot);
+                self.apply_replies(&mut next, group, position, outcome.replies);
+            }
+            Action::Ask { writer } => {
+                next.budget.strict_reads = next.budget.strict_reads.checked_sub(1)?;
+                let ticket = Ticket::new(u64::from(next.budget.strict_reads));
+                self.command(&mut next, writer, 2, WriterInput::Confirm { ticket });
+            }
+            Action::Crash { group, position, survivors, torn } => {
+                next.budget.crashes = next.budget.crashes.checked_sub(1)?;
+                let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
+                next.set_slot(at(group, position), outcome.slot);
+            }
+            Action::Deliver { writer, message, group, position } => {
+                let node = self.writers.get(state.writer(usize::from(writer)));
+                let message = *node.messages.get(usize::from(message))?;
+                let outcome = self.deliver(state.slot(at(group, position)), message);
+                next.set_slot(at(group, position), outcome.slot);
+                self.apply_replies(&mut next, group, position, outcome.replies);
+            }
+            Action::Gossip { group, position, index, asking } => {
+                self.gossip(&mut next, (group, position), index, asking)?;
+            }
+            Action::Publish { writer } => {
+                self.command(&mut next, writer, 1, WriterInput::Publish);
+            }
+            Action::Pull { group, into, from } => {
+                let outcome = if self.configuration.gossip_messages {
+                    self.ask_gossip(state.slot(at(group, into)))
+                } else {
+                    self.pull(state.slot(at(group, into)), state.slot(at(group, from)))
+                };
+                next.set_slot(at(group, into), outcome.slot);
+                self.apply_replies(&mut next, group, into, outcome.replies);
+            }
+            Action::Recover => self.recover(&mut next),
+            Action::Resend { writer, group, position } => {
+                let what = 64 | u64::from(group) << 3 | u64::from(position);
+                let (group, to) = (PgId::new(u32::from(group)), position_of(position));
+                self.command(&mut next, writer, what, WriterInput::Resend { group, to });
+            }
+            Action::Sync { group, position, index } => {
+                let outcome = self.sync(state.slot(at(group, position)), index);
+                next.set_slot(at(group, position), outcome.slot);
+                self.apply_replies(&mut next, group, position, outcome.replies);
+            }
+            Action::Write { writer, mtr } => {
+                next.budget.writes = next.budget.writes.checked_sub(1)?;
+                let before = next.writer(usize::from(writer));
+                let what = 128 | u64::from(mtr);
+                let changes = self.changes(mtr)?;
+                self.command(&mut next, writer, what, WriterInput::Write { changes });
+                if next.writer(usize::from(writer)) == before {
+                    return None;
+                }
+            }
+        }
+        if self.configuration.granularity == Granularity::Split {
+            self.prune(&mut next);
+        }
+        let is_same = next.slots == state.slots
+            && next.writers == state.writers
+            && next.volume == state.volume
+            && next.flaw == state.flaw;
+        (!is_same).then(|| self.canonical(next))
+    }
+
+    fn gossip(
+        &self,
+        next: &mut State,
+        (group, position): (u8, u8),
+        index: u8,
+        asking: u8,
+    ) -> Option<()> {
+        let at = |position: u8| self.slot_index(usize::from(group), usize::from(position));
+        let waiting = self.slot(next, at(asking)).slot.inbox.get(usize::from(index))?;
+        if matches!(waiting, ToSegment::Pull(_)) {
+            let slot = self.answer_gossip(next.slot(at(asking)), next.slot(at(position)), index);
+            next.set_slot(at(asking), slot);
+        } else {
+            let outcome = self.receive_gossip(next.slot(at(asking)), index);
+            next.set_slot(at(asking), outcome.slot);
+            self.apply_replies(next, group, asking, outcome.replies);
+        }
+        Some(())
+    }
+
+    fn recover(&self, next: &mut State) {
+        let number = next.budget.writers;
+        let mut effects = Vec::new();
+        let epoch = self.configuration.epoch(number);
+        let geometry = self.configuration.geometry();
+        let machine = Writer::open_under(self.rules, epoch, geometry, &mut effects);
+        let writer = self.intern_writer(machine, Vec::new(), &effects);
+        next.set_writer(usize::from(number), writer);
+        next.budget.writers = number.saturating_add(1);
+    }
+
+    fn changes(&self, mtr: u8) -> Option<Vec<Change>> {
+        let pages = self.configuration.mtrs.get(usize::from(mtr))?;
+        let change = |page: &u64| Change { page: PageId::new(*page), payload: Payload::default() };
+        Some(pages.iter().map(change).collect())
+    }
+
+    fn push_writer_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let configuration = &self.configuration;
+        if state.budget.writers < configuration.epochs {
+            actions.push(Action::Recover);
+        }
+        for (index, node) in self.started(state) {
+            if node.phase != PhaseName::Open {
+                continue;
+            }
+            let writer = as_u8(index);
+            if state.budget.writes > 0 {
+                let mtrs = 0..as_u8(configuration.mtrs.len());
+                actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));
+            }
+            if configuration.publish {
+                actions.push(Action::Publish { writer });
+            }
+            if state.budget.strict_reads > 0 {
+                actions.push(Action::Ask { writer });
+            }
+        }
+    }
+
+    fn push_segment_actions(&self, state: &State, group: u8, actions: &mut Vec<Action>) {
+        let keys = self.keys(state, usize::from(group));
+        for position in 0..as_u8(self.members()) {
+            let index = self.slot_index(usize::from(group), usize::from(position));
+            if !is_first(&keys, usize::from(position)) {
+                continue;
+            }
+            let slot = &self.slot(state, index).slot;
+            for (number, node) in self.started(state) {
+                let writer = as_u8(number);
+                for (message, sent) in node.sent.iter().enumerate() {
+                    let is_addressed = sent.group == PgId::new(u32::from(group))
+                        && sent.to.contains(position_of(position));
+                    if is_addressed {
+                        let message = as_u8(message);
+                        actions.push(Action::Deliver { writer, message, group, position });
+                    }
+                }
+                if self.configuration.resend && node.phase == PhaseName::Open {
+                    actions.push(Action::Resend { writer, group, position });
+                }
+            }
+            if self.configuration.gossip {
+                self.push_pulls(&keys, group, position, slot, actions);
+            }
+            if self.configuration.granularity == Granularity::Split {
+                let outbox = 0..as_u8(slot.outbox.len());
+                actions.extend(outbox.map(|index| Action::Answer { group, position, index }));
+                self.push_disk_actions(state, slot, group, position, actions);
+            }
+        }
+    }
+
+    fn push_pulls(
+        &self,
+        keys: &[u64],
+        group: u8,
+        position: u8,
+        slot: &Slot<R>,
+        actions: &mut Vec<Action>,
+    ) {
+        let members = self.members();
+        if self.configuration.gossip_messages {
+            actions.push(Action::Pull { group, into: position, from: position });
+            for (index, message) in slot.inbox.iter().enumerate() {
+                let (index, asking) = (as_u8(index), position);
+                if !matches!(message, ToSegment::Pull(_)) {
+                    actions.push(Action::Gossip { group, position, index, asking });
+                    continue;
+                }
+                for from in (0..members).filter(|from| is_first(keys, *from)) {
+                    let position = as_u8(from);
+                    if position != asking {
+                        actions.push(Action::Gossip { group, position, index, asking });
+                    }
+                }
+            }
+            return;
+        }
+        for from in 0..members {
+            let is_other = keys.get(from) != keys.get(usize::from(position));
+            if is_other && is_first(keys, from) {
+                actions.push(Action::Pull { group, into: position, from: as_u8(from) });
+            }
+        }
+    }
+
+    fn push_disk_actions(
+        &self,
+        state: &State,
+        slot: &Slot<R>,
+        group: u8,
+        position: u8,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut is_oldest = true;
+        for (id, _, is_durable) in slot.segment.pending() {
+            if !is_durable && (is_oldest || self.configuration.any_order) {
+                let index = u8::try_from(id.get()).unwrap_or(u8::MAX);
+                actions.push(Action::Sync { group, position, index });
+            }
+            is_oldest = false;
+        }
+        let Some(disk) = &slot.disk else { return };
+        if state.budget.crashes == 0 {
+            return;
+        }
+        for survivors in 0..=disk.writes.len() {
+            // A synced write survives; the first that doesn't is unsynced.
+            let lost = disk.writes.get(survivors);
+            if lost.is_some_and(|(_, _, is_synced)| *is_synced) {
+                continue;
+            }
+            let survivors = as_u8(survivors);
+            actions.push(Action::Crash { group, position, survivors, torn: false });
+            if lost.is_some() {
+                actions.push(Action::Crash { group, position, survivors, torn: true });
+            }
+        }
+    }
+}
+
+impl<R: Rules> Model for World<R> {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.start()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.flaw.is_some() {
+            return;
+        }
+        self.push_writer_actions(state, actions);
+        for group in 0..as_u8(self.configuration.groups as usize) {
+            self.push_segment_actions(state, group, actions);
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        self.take(state, action)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("safety", |world, state| {
+            invariant::broken(world, state).is_none()
+        })]
+    }
+}
+
+/// Segments with equal keys are exchangeable: steps of the first one stand for all.
+fn is_first(keys: &[u64], position: usize) -> bool {
+    let key = keys.get(position);
+    keys.iter().take(position).all(|other| Some(other) != key)
+}
+
+fn writer_message(message: &ToSegment) -> SegmentInput {
+    let from = Peer::Writer(quorate_core::epoch::VolumeEpoch::ZERO);
+    SegmentInput::Receive { from, message: message.clone() }
+}
+
+fn from_segment(message: ToSegment) -> SegmentInput {
+    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
+}
+
+fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
+    let mut effects = Vec::new();
+    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
+    effects.into_iter().find_map(|effect| match effect {
+        SegmentEffect::SendSegment { message, .. } => Some(message),
+        SegmentEffect::Persist { .. }
+        | SegmentEffect::SendWriter { .. }
+        | SegmentEffect::Unusable(_) => None,
+    })
+}
+
+fn refusal_witness(refusal: &Refusal) -> Witness {
+    match refusal {
+        Refusal::Annulled { .. } => Witness::RefusedAnnulled,
+        Refusal::Behind { .. } => Witness::RefusedBehind,
+        Refusal::BeyondLimit { .. } => Witness::RefusedBeyondLimit,
+        Refusal::Conflict { .. } => Witness::RefusedConflict,
+        Refusal::Fenced { .. } => Witness::RefusedFenced,
+        Refusal::Full => Witness::RefusedFull,
+        Refusal::Incomplete { .. } => Witness::RefusedIncomplete,
+        Refusal::Malformed => Witness::RefusedMalformed,
+        Refusal::Oversized => Witness::RefusedOversized,
+        Refusal::Overloaded => Witness::RefusedOverloaded,
+        Refusal::WrongGroup => Witness::RefusedWrongGroup,
+    }
+}
+
+fn position_of(position: u8) -> Position {
+    match Position::new(usize::from(position)) {
+        Some(position) => position,
+        None => unreachable!("positions of models are below the most segments of a group"),
+    }
+}
+
+fn as_u8(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}
+

@@ -1,0 +1,134 @@
+//! What must be reachable, or a model proves nothing.
+//!
+//! Each witness is a bit that the model sets when the situation occurs. A run is good only if every
+//! situation that its configuration names has occurred.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! witnesses {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// A situation that an exploration must reach.
+        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+        #[repr(u8)]
+        pub enum Witness {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Witness {
+            /// All situations.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Returns the situation's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+witnesses! {
+    /// A segment acknowledged.
+    Acked,
+    /// An acknowledgement reached a writer of another epoch.
+    AckOfOtherEpoch,
+    /// A segment refused: a record is annulled.
+    RefusedAnnulled,
+    /// A segment refused: it lacks the history.
+    RefusedBehind,
+    /// A segment refused: a record is too far beyond the VDL.
+    RefusedBeyondLimit,
+    /// A segment refused: another record has this LSN.
+    RefusedConflict,
+    /// A segment refused: a higher epoch is promised.
+    RefusedFenced,
+    /// A segment refused: its log is full.
+    RefusedFull,
+    /// A segment refused a read that needs more than it holds.
+    RefusedIncomplete,
+    /// A segment refused: the message contradicts itself.
+    RefusedMalformed,
+    /// A segment refused: the message is too large.
+    RefusedOversized,
+    /// A segment refused: too many writes under way.
+    RefusedOverloaded,
+    /// A segment refused: the message is for another group.
+    RefusedWrongGroup,
+    /// A writer refused to allocate beyond the limit.
+    Throttled,
+    /// A writer opened.
+    Opened,
+    /// A writer opened after a higher epoch had started.
+    OpenedOvertaken,
+    /// A writer learned that it is overtaken.
+    Overtaken,
+    /// The VDL advanced.
+    Durable,
+    /// The VDL advanced in a writer that is overtaken but doesn't know it.
+    DurableOvertaken,
+    /// A recovery found a history with more than one range.
+    HistoryGrew,
+    /// A recovery adopted a record that was never acknowledged.
+    Adopted,
+    /// A recovery annulled a record.
+    Annulled,
+    /// A segment dropped an annulled record.
+    Dropped,
+    /// Gossip brought a record.
+    GossipRecord,
+    /// Gossip brought a history.
+    GossipHistory,
+    /// A gossip answer was refused, for its epoch.
+    GossipRefused,
+    /// A segment's SCL moved over a hole that was filled.
+    HoleFilled,
+    /// A crash lost a write.
+    CrashLost,
+    /// A crash tore a write.
+    CrashTore,
+    /// A write that was not yet reported durable survived a crash.
+    CrashKept,
+    /// An append became durable after a seal and was not acknowledged.
+    DurableAfterSeal,
+    /// A read was answered.
+    ReadServed,
+    /// A strict read was confirmed.
+    Confirmed,
+    /// A strict read was refused by a segment that had promised a higher epoch.
+    ConfirmRefused,
+    /// A mini-transaction spans groups.
+    SpansGroups,
+    /// A write was reported durable before an earlier one.
+    OutOfOrder,
+}
+
+const _: () = assert!(Witness::ALL.len() <= 64);
+
+/// The situations that occurred.
+#[derive(Debug, Default)]
+pub struct Witnesses(AtomicU64);
+
+impl Witnesses {
+    pub(crate) fn saw(&self, witness: Witness) {
+        self.0.fetch_or(1 << witness as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn saw_if(&self, condition: bool, witness: Witness) {
+        if condition {
+            self.saw(witness);
+        }
+    }
+
+    /// Returns whether the situation occurred.
+    #[must_use]
+    pub fn has(&self, witness: Witness) -> bool {
+        self.0.load(Ordering::Relaxed) & (1 << witness as u8) != 0
+    }
+
+    /// Returns the situations that occurred.
+    pub fn seen(&self) -> impl Iterator<Item = Witness> {
+        Witness::ALL.iter().copied().filter(|witness| self.has(*witness))
+    }
+}
