@@ -2,5 +2,13 @@
 //! counterexamples. Everything behind `quorate check`.
 #![forbid(unsafe_code)]
 
+pub mod diagram;
+pub mod explore;
 pub mod kill;
+pub mod label;
+pub mod page;
 pub mod run;
+pub mod story;
+pub mod table;
+pub mod trace;
+pub mod verdict;

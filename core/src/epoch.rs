@@ -10,7 +10,9 @@ use crate::id::InstanceId;
 ///
 /// Ordered by counter, then by instance. Every start of a writer process has an instance of its
 /// own, so that no two writers ever use the same epoch (sharp edge 3).
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 pub struct VolumeEpoch {
     counter: u64,
     instance: InstanceId,

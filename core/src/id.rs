@@ -104,7 +104,9 @@ impl fmt::Display for Position {
 }
 
 /// A set of segments of one group, one bit a position.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(transparent)]
 pub struct SegmentSet(u8);
 

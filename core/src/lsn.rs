@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// [`Lsn::ZERO`] is the position before the first record. Arithmetic is checked: a volume ends at
 /// `u64::MAX` records with a refusal, not with a wrap-around.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(transparent)]
 pub struct Lsn(u64);
 

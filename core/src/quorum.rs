@@ -159,7 +159,11 @@ mod tests {
                         }
                     }
                     let built = QuorumSet::new(members, write, read);
-                    assert_eq!(built.is_ok(), write_write && read_write, "{members} {write} {read}");
+                    assert_eq!(
+                        built.is_ok(),
+                        write_write && read_write,
+                        "{members} {write} {read}"
+                    );
                     if let Ok(quorums) = built {
                         for set in sets(members) {
                             assert_eq!(quorums.is_write_quorum(set), writes(set));

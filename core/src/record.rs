@@ -8,7 +8,9 @@ use crate::lsn::Lsn;
 
 /// What a record does to its page, as far as the protocol needs to know: the payload's length and
 /// checksum. The bytes travel beside the core, keyed by the record's LSN.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 pub struct Payload {
     /// Length in bytes.
     pub length: u32,

@@ -56,7 +56,8 @@ bugs! {
     AckBeforeDurable [26],
     /// A segment acknowledges the highest LSN that it holds, holes below it or not.
     AckCountsHoles [9],
-    /// A segment acknowledges to an older epoch an append that becomes durable after a seal.
+    /// A promise is durable before appends that were submitted earlier, and these are still
+    /// acknowledged to the older epoch.
     AckOldEpochAfterSeal [64],
     /// A writer allocates without regard to the allocation limit.
     AllocateBeyondLimit [18],
@@ -80,6 +81,8 @@ bugs! {
     DuplicateAckCounted [29],
     /// A segment counts a write as durable while an earlier one is still under way.
     DurableOutOfOrder [26],
+    /// Gossip adopts a history that is older than the segment's own.
+    GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
     GossipBelowPromise [71],
     /// Gossip inserts records without regard to the history that annuls them.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use crate::epoch::VolumeEpoch;
 use crate::id::{Ticket, WriteId};
-use crate::image::{CorruptImage, SegmentImage};
+use crate::image::SegmentImage;
 use crate::message::{Peer, SealAnswer, ToSegment, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
@@ -91,9 +91,7 @@ impl<R: Rules> Segment<R> {
 
     fn receive(&mut self, from: Peer, message: ToSegment, effects: &mut Vec<SegmentEffect>) {
         let (epoch, ticket, outcome) = match message {
-            ToSegment::Append(append) => {
-                (append.epoch, None, self.receive_append(append, effects))
-            }
+            ToSegment::Append(append) => (append.epoch, None, self.receive_append(append, effects)),
             ToSegment::Behind { group: _, history } => {
                 effects.push(SegmentEffect::Unusable(Refusal::Behind { history }));
                 return;
@@ -128,9 +126,10 @@ impl<R: Rules> Segment<R> {
     fn persist(&mut self, write: SegmentWrite, reply: Reply, effects: &mut Vec<SegmentEffect>) {
         // Names are reused once nothing is under way: a driver reports each write once, and the
         // machine's state doesn't grow with its past.
-        let id = self.pending.back().map_or(WriteId::new(0), |last| {
-            WriteId::new(last.id.get().wrapping_add(1))
-        });
+        let id = self
+            .pending
+            .back()
+            .map_or(WriteId::new(0), |last| WriteId::new(last.id.get().wrapping_add(1)));
         effects.push(SegmentEffect::Persist { id, write: write.clone() });
         self.pending.push_back(Pending { id, write, reply, is_durable: false });
     }
@@ -143,8 +142,13 @@ impl<R: Rules> Segment<R> {
         if let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) {
             pending.is_durable = true;
         }
-        if self.rules.has(Bug::DurableOutOfOrder)
-            && let Some(at) = self.pending.iter().position(|pending| pending.is_durable)
+        let jumps = |pending: &Pending| {
+            let is_seal = matches!(pending.reply, Reply::Sealed(_));
+            pending.is_durable
+                && (self.rules.has(Bug::DurableOutOfOrder)
+                    || (is_seal && self.rules.has(Bug::AckOldEpochAfterSeal)))
+        };
+        if let Some(at) = self.pending.iter().position(jumps)
             && let Some(pending) = self.pending.remove(at)
         {
             self.settle(&pending, effects);
@@ -192,8 +196,7 @@ impl<R: Rules> Segment<R> {
         }
         self.check_fence(epoch)?;
         let history = self.durable.history.epoch();
-        let has_history =
-            self.same(epoch, history) || self.rules.has(Bug::AppendWithoutHistory);
+        let has_history = self.same(epoch, history) || self.rules.has(Bug::AppendWithoutHistory);
         if !has_history || !self.same(epoch, self.durable.promised) {
             return Err(Refusal::Behind { history });
         }
@@ -247,35 +250,6 @@ impl<R: Rules> Segment<R> {
     #[must_use]
     pub fn report(&self) -> SealAnswer {
         self.seal_answer()
-    }
-
-    /// Returns the image that a restart finds when the first `survivors` writes under way
-    /// survived the crash whole and, with `torn`, the next one in part.
-    ///
-    /// # Errors
-    /// [`CorruptImage`] never in a sound machine.
-    pub fn image_after_crash(
-        &self,
-        survivors: usize,
-        torn: bool,
-    ) -> Result<SegmentImage, CorruptImage> {
-        let mut image = self.durable.clone();
-        for pending in self.pending.iter().take(survivors) {
-            image.apply_under(self.rules, &pending.write)?;
-        }
-        if torn
-            && self.rules.has(Bug::TornTailAccepted)
-            && let Some(pending) = self.pending.get(survivors)
-        {
-            // A checksum would have shown that the end of the frame is missing.
-            let mut half = pending.write.clone();
-            half.history = None;
-            for record in &mut half.records {
-                record.payload.checksum = !record.payload.checksum;
-            }
-            image.apply_under(self.rules, &half)?;
-        }
-        Ok(image)
     }
 
     /// Asserts what every reachable state satisfies.

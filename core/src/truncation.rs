@@ -111,10 +111,7 @@ impl History {
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         let rising = self.ranges.windows(2).all(|pair| match pair {
-            [older, newer] => {
-                older.epoch < newer.epoch
-                    && older.through < newer.through
-            }
+            [older, newer] => older.epoch < newer.epoch && older.through < newer.through,
             _ => false,
         });
         rising && self.ranges.iter().all(|range| range.after < range.through)

@@ -89,7 +89,8 @@ impl<R: Rules> Writer<R> {
         geometry: VolumeGeometry,
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
-        let writer = Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(&geometry)) };
+        let writer =
+            Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(&geometry)) };
         for group in geometry.groups() {
             writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
         }

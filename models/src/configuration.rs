@@ -76,6 +76,9 @@ pub struct Configuration {
     pub one_counter: bool,
     /// Whether every property about reads is evaluated in every state.
     pub reads: bool,
+    /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
+    /// still do, to raise a promise, the install that follows does too.
+    pub seals_stop: bool,
     /// Whether any finished write, not only the oldest, may be reported durable first.
     pub any_order: bool,
 }
@@ -101,6 +104,7 @@ impl Configuration {
         strict_reads: 0,
         one_counter: false,
         reads: true,
+        seals_stop: false,
         any_order: false,
     };
 
@@ -113,14 +117,20 @@ impl Configuration {
         let limits = Limits {
             allocation_max: self.allocation_max,
             batch_records_max: 1,
-            log_records_max: 64,
+            // As many as may be written in all, so that one more meets the bound.
+            log_records_max: self.records_max(),
             history_ranges_max: 16,
-            pending_writes_max: 8,
+            pending_writes_max: 2,
         };
         match VolumeGeometry::new(self.groups, self.quorums, limits) {
             Ok(geometry) => geometry,
             Err(error) => panic!("configuration {}: {error:?}", self.name),
         }
+    }
+
+    fn records_max(&self) -> u32 {
+        let longest = self.mtrs.iter().map(|mtr| mtr.len()).max().unwrap_or(1);
+        u32::try_from(longest).unwrap_or(1).saturating_mul(u32::from(self.writes)).max(1)
     }
 
     /// Returns the epoch of writer number `index`.
@@ -144,7 +154,6 @@ pub const ALL: &[Configuration] = &[
         purpose: "two mini-transactions through one writer, every delivery, sync and answer apart",
         granularity: Granularity::Split,
         writes: 2,
-        allocation_max: 2,
         gossip: false,
         any_order: true,
         ..Configuration::EMPTY
@@ -174,12 +183,75 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "mtr-e2",
+        purpose: "a recovery that cuts within a mini-transaction of two records",
+        epochs: 2,
+        writes: 1,
+        mtrs: &[&[0, 1]],
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "mtr-small",
+        purpose: "mini-transactions of two records before and after a recovery, on four segments",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0, 1]],
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "limit-e2",
+        purpose: "writers at their allocation limit",
+        epochs: 2,
+        writes: 3,
+        allocation_max: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "strict-e2",
+        purpose: "strict reads while another writer takes over",
+        epochs: 2,
+        writes: 1,
+        strict_reads: 1,
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "one-counter",
+        purpose: "two recoveries whose epochs differ in the writer's instance only",
+        epochs: 3,
+        writes: 1,
+        one_counter: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "recovery-split",
         purpose: "a recovery with every delivery, sync and answer apart",
         granularity: Granularity::Split,
         epochs: 2,
         writes: 1,
         gossip: false,
+        seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "crash-recovery",
+        purpose: "segments that crash during a recovery, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        granularity: Granularity::Split,
+        epochs: 2,
+        writes: 1,
+        crashes: 1,
+        gossip: false,
+        any_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "history-e3r2",
+        purpose: "an older truncation that still matters, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 2,
         ..Configuration::EMPTY
     },
     Configuration {
@@ -192,12 +264,44 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "two-groups",
-        purpose: "two groups, mini-transactions across them and an idle group, two recoveries",
+        purpose: "two groups of six, mini-transactions across them and an idle group, a recovery",
+        groups: 2,
+        epochs: 2,
+        writes: 1,
+        mtrs: &[&[0], &[0, 1]],
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "two-groups-e3",
+        purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
         quorums: SMALL,
         groups: 2,
         epochs: 3,
         writes: 1,
-        mtrs: &[&[0], &[0, 1]],
+        mtrs: &[&[0, 1]],
+        gossip: false,
+        seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "two-groups-r2",
+        purpose: "two groups of four (W=3, R=2), two mini-transactions, a recovery",
+        quorums: SMALL,
+        groups: 2,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "gossip-messages",
+        purpose: "gossip whose requests and answers are delayed, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        gossip_messages: true,
         ..Configuration::EMPTY
     },
 ];

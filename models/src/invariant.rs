@@ -11,11 +11,13 @@ use quorate_core::rules::Rules;
 
 use crate::intern::combine;
 use crate::volume_spec::{Flaw, Volume};
+use crate::witness::{Witness, Witnesses};
 use crate::world::{MEMBERS, Slot, State, World};
 
 pub mod completeness;
 pub mod durability;
 pub mod garbage;
+pub mod hostile;
 pub mod monotone;
 pub mod one_writer;
 pub mod prefix;
@@ -32,6 +34,8 @@ pub enum Property {
     Durability,
     /// P7: no truncated record comes back.
     Garbage,
+    /// Whatever a broken peer sends is refused and changes nothing.
+    Hostile,
     /// P5: what was told never goes back.
     Monotone,
     /// P2: one writer at a time.
@@ -48,10 +52,11 @@ pub enum Property {
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
+        Self::Hostile,
         Self::Monotone,
         Self::OneWriter,
         Self::Prefix,
@@ -67,6 +72,7 @@ impl Property {
             Self::Completeness => "completeness",
             Self::Durability => "P1 durability",
             Self::Garbage => "P7 garbage",
+            Self::Hostile => "bad input",
             Self::Monotone => "P5 monotone",
             Self::OneWriter => "P2 one writer",
             Self::Prefix => "P3 prefix",
@@ -93,14 +99,21 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
         return Some(Property::of_flaw(flaw));
     }
     let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
-    of_slots
-        .or_else(|| of_quorums(world, state))
-        .or_else(|| of_writers(world, state))
+    of_slots.or_else(|| of_quorums(world, state)).or_else(|| of_writers(world, state))
 }
 
 /// Evaluates the properties of a single segment, once for each distinct one.
-pub(crate) fn of_slot<R: Rules>(slot: &Slot<R>) -> Option<Property> {
+pub(crate) fn of_slot<R: Rules>(slot: &Slot<R>, witnesses: &Witnesses) -> Option<Property> {
     let image = slot.segment.durable();
+    match hostile::refusals(&slot.segment) {
+        // Machines with a seeded bug may well accept what they should refuse: what that leads to
+        // is for the other properties to find.
+        None if size_of::<R>() == 0 => return Some(Property::Hostile),
+        None => {}
+        Some(refusals) => {
+            refusals.iter().for_each(|refusal| witnesses.saw(Witness::of_refusal(refusal)));
+        }
+    }
     if !garbage::holds(image) {
         return Some(Property::Garbage);
     }
@@ -127,9 +140,7 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         for group in 0..world.configuration.groups as usize {
             groups.push(read_quorums(world, state, group));
         }
-        over_products(&groups, &mut Vec::new(), &mut |answers| {
-            judge(world, volume, answers)
-        })
+        over_products(&groups, &mut Vec::new(), &mut |answers| judge(world, volume, answers))
     })
 }
 
@@ -145,8 +156,7 @@ fn judge<R: Rules>(
     if !durability::holds(volume, &choice) {
         return Some(Property::Durability);
     }
-    let configuration = &world.configuration;
-    (!recovery::holds(configuration, volume, &choice)).then_some(Property::Recovery)
+    (!recovery::holds(volume, &choice)).then_some(Property::Recovery)
 }
 
 /// Returns the reports of every smallest read quorum of a group.

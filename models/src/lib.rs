@@ -4,13 +4,14 @@
 //!
 //! [`world`] is the state, [`step`] the steps, [`invariant`] the properties, [`volume_spec`] the
 //! abstract volume that every transition is checked against, [`configuration`] the list of what is
-//! explored, [`witness`] what each exploration must have met.
+//! explored, [`witness`] what each exploration must have met, [`story`] what a person may look at.
 #![forbid(unsafe_code)]
 
 pub mod configuration;
 mod intern;
 pub mod invariant;
 pub mod step;
+pub mod story;
 pub mod volume_spec;
 pub mod witness;
 pub mod world;

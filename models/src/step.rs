@@ -23,8 +23,7 @@ use crate::invariant;
 use crate::volume_spec::{Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
-    Budget, Disk, SLOTS, Slot, SlotOutcome, State, VolumeOutcome, WRITERS, World,
-    WriterOutcome,
+    Budget, Disk, SLOTS, Slot, SlotOutcome, State, VolumeOutcome, WRITERS, World, WriterOutcome,
 };
 
 /// One step. Segments are named by group and position, writers by the order of their epochs.
@@ -66,16 +65,12 @@ pub enum Action {
         /// Position of the segment.
         position: u8,
     },
-    /// A gossip message on its way to a segment arrives.
+    /// The gossip answer on its way to a segment arrives.
     Gossip {
         /// Group of the segment.
         group: u8,
         /// Position of the segment.
         position: u8,
-        /// Which of the messages.
-        index: u8,
-        /// For a request: the segment that it is a request of.
-        asking: u8,
     },
     /// An open writer tells the VDL.
     Publish {
@@ -139,12 +134,9 @@ impl fmt::Display for Action {
                 let to = name(position);
                 write!(out, "message {message} of writer {} reaches g{group}{to}", nth(writer))
             }
-            Self::Gossip { group, position, index, asking } => write!(
-                out,
-                "gossip {index} reaches g{group}{} (asked by {})",
-                name(position),
-                name(asking)
-            ),
+            Self::Gossip { group, position } => {
+                write!(out, "the answer to its pull reaches g{group}{}", name(position))
+            }
             Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
@@ -206,8 +198,7 @@ impl<R: Rules> World<R> {
         };
         for (index, (_, _, segment)) in segments.into_iter().enumerate() {
             let image = segment.durable().clone();
-            let disk =
-                (self.configuration.crashes > 0).then(|| Disk { image, writes: Vec::new() });
+            let disk = (self.configuration.crashes > 0).then(|| Disk { image, writes: Vec::new() });
             let slot = Slot { segment, disk, outbox: Vec::new(), inbox: Vec::new() };
             state.set_slot(index, self.intern_slot(slot));
         }
@@ -251,6 +242,7 @@ impl<R: Rules> World<R> {
     /// Gives `slot` an input, as far as one step of this configuration goes.
     fn step_slot(&self, mut slot: Slot<R>, input: SegmentInput) -> SlotOutcome {
         let before = slot.segment.durable().clone();
+        let is_durable = matches!(input, SegmentInput::Durable(_));
         let answers = if self.configuration.granularity == Granularity::Fused {
             self.run_segment(&mut slot.segment, input).0
         } else {
@@ -271,13 +263,19 @@ impl<R: Rules> World<R> {
             answers
         };
         self.witness_slot(&before, &slot, &answers);
+        let mut at_once = answers;
         if self.configuration.granularity == Granularity::Split {
-            slot.outbox.extend(answers);
+            // An answer that needed no durable write says what the segment would still say, or
+            // more, if the request had come later; requests can always come later. So only the
+            // other answers, and reports to a seal, are on their way for a while.
+            let waits = |(_, message): &(_, ToWriter)| {
+                is_durable || matches!(message, ToWriter::Sealed { .. })
+            };
+            slot.outbox.extend(at_once.extract_if(.., |answer| waits(answer)));
             self.sort_outbox(&mut slot);
-            return SlotOutcome { slot: self.intern_slot(slot), replies: 0 };
         }
         let replies: Vec<u32> =
-            answers.into_iter().map(|(_, message)| self.to_writer.intern(message)).collect();
+            at_once.into_iter().map(|(_, message)| self.to_writer.intern(message)).collect();
         SlotOutcome { slot: self.intern_slot(slot), replies: self.replies.intern(replies) }
     }
 
@@ -308,7 +306,7 @@ impl<R: Rules> World<R> {
                         ticket.is_some() && matches!(refusal, Refusal::Fenced { .. }),
                         Witness::ConfirmRefused,
                     );
-                    saw.saw(refusal_witness(refusal));
+                    saw.saw(Witness::of_refusal(refusal));
                 }
                 ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
             }
@@ -346,7 +344,14 @@ impl<R: Rules> World<R> {
     }
 
     /// Gives a writer an answer of the segment at `position` of `group`.
-    fn answer(&self, writer: u32, number: u8, group: u8, position: u8, reply: u32) -> WriterOutcome {
+    fn answer(
+        &self,
+        writer: u32,
+        number: u8,
+        group: u8,
+        position: u8,
+        reply: u32,
+    ) -> WriterOutcome {
         assert!(reply < 1 << 26, "more than 2^26 distinct answers");
         let place = u64::from(group) << 3 | u64::from(position);
         let key = u64::from(writer) << 32 | u64::from(reply) << 6 | place;
@@ -355,7 +360,8 @@ impl<R: Rules> World<R> {
             let group = PgId::new(u32::from(group));
             let message = self.to_writer.get(reply).clone();
             let machine = &self.writers.get(writer).machine;
-            let foreign = matches!(&message, ToWriter::Ack { epoch, .. } if *epoch != machine.epoch());
+            let foreign =
+                matches!(&message, ToWriter::Ack { epoch, .. } if *epoch != machine.epoch());
             self.witnesses.saw_if(foreign, Witness::AckOfOtherEpoch);
             self.step_writer(writer, number, WriterInput::Receive { group, from, message })
         })
@@ -403,6 +409,9 @@ impl<R: Rules> World<R> {
         if machine.phase() == PhaseName::Fenced {
             // What a writer that knows that it is overtaken has sent can still arrive: it stays.
             sent.retain(|sent| !matches!(sent.message, ToSegment::Confirm(_)));
+        }
+        if self.configuration.seals_stop && machine.phase() != PhaseName::Sealing {
+            sent.retain(|sent| !matches!(sent.message, ToSegment::Seal(_)));
         }
         let writer = self.intern_writer(machine, sent, &effects);
         let events = if events.is_empty() { 0 } else { self.events.intern((number, events)) };
@@ -457,9 +466,10 @@ impl<R: Rules> World<R> {
             Event::Opened(base) => {
                 self.witnesses.saw_if(is_late, Witness::OpenedOvertaken);
                 self.witnesses.saw_if(*base > volume.told(), Witness::Adopted);
-                let annuls = volume.epochs.iter().any(|epoch| {
-                    epoch.log.last().is_some_and(|last| last.lsn > *base)
-                });
+                let annuls = volume
+                    .epochs
+                    .iter()
+                    .any(|epoch| epoch.log.last().is_some_and(|last| last.lsn > *base));
                 self.witnesses.saw_if(annuls, Witness::Annulled);
             }
             Event::Written(records) => {
@@ -495,8 +505,7 @@ impl<R: Rules> World<R> {
     fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
         let writer = state.writer(usize::from(index));
         let key = u64::from(writer) << 32 | what << 4 | u64::from(index);
-        let outcome =
-            self.memos.command.get_or(key, || self.step_writer(writer, index, input));
+        let outcome = self.memos.command.get_or(key, || self.step_writer(writer, index, input));
         self.apply_writer(state, usize::from(index), outcome);
     }
 
@@ -565,19 +574,19 @@ impl<R: Rules> World<R> {
         let key = u64::from(slot) << 32 | u64::from(survivors) << 9 | u64::from(torn) << 8 | 2;
         self.memos.local.get_or(key, || {
             let mut slot = self.slots.get(slot).slot.clone();
-            let Some(disk) = &mut slot.disk else { return SlotOutcome { slot: u32::MAX, replies: 0 } };
+            let Some(disk) = &mut slot.disk else {
+                return SlotOutcome { slot: u32::MAX, replies: 0 };
+            };
             let writes = std::mem::take(&mut disk.writes);
             let kept = usize::from(survivors);
             let witnesses = &self.witnesses;
             witnesses.saw_if(kept < writes.len() && !torn, Witness::CrashLost);
             witnesses.saw_if(torn, Witness::CrashTore);
             witnesses.saw_if(kept > 0, Witness::CrashKept);
-            let log = writes.into_iter().enumerate().map(|(index, (_, write, _))| {
-                match index {
-                    _ if index < kept => Survivor::Whole(write),
-                    _ if index == kept && torn => Survivor::Torn(write),
-                    _ => Survivor::Missing,
-                }
+            let log = writes.into_iter().enumerate().map(|(index, (_, write, _))| match index {
+                _ if index < kept => Survivor::Whole(write),
+                _ if index == kept && torn => Survivor::Torn(write),
+                _ => Survivor::Missing,
             });
             // An image that contradicts itself would stop a real segment; here the segment then
             // stays with what it could apply.
@@ -600,45 +609,24 @@ impl<R: Rules> World<R> {
         })
     }
 
-    /// A segment sends a request: it waits in its own inbox until some segment answers it.
-    fn ask_gossip(&self, slot: u32) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | 4;
-        self.memos.local.get_or(key, || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            if let Some(request) = request_of(&slot.segment)
-                && !slot.inbox.contains(&request)
-            {
-                slot.inbox.push(request);
-                slot.inbox.sort_by_cached_key(|m| crate::intern::hash_of(self.seed, m));
-            }
+    /// A request reaches `from`, and its answer is on its way to `into`. A segment has one pull
+    /// under way: an answer that was still on its way is lost.
+    fn ask_gossip(&self, into: u32, from: u32) -> SlotOutcome {
+        let key = u64::from(into) << 32 | u64::from(from);
+        self.memos.pull.get_or(key, || {
+            let mut slot = self.slots.get(into).slot.clone();
+            let answer = request_of(&slot.segment).and_then(|r| self.answer_pull(from, r));
+            slot.inbox = answer.into_iter().collect();
             SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
         })
     }
 
-    /// The request number `index` in the inbox of `into` reaches `from`; its answer is on its way.
-    fn answer_gossip(&self, into: u32, from: u32, index: u8) -> u32 {
-        let mut slot = self.slots.get(into).slot.clone();
-        if usize::from(index) >= slot.inbox.len() {
-            return into;
-        }
-        let request = slot.inbox.remove(usize::from(index));
-        if let Some(answer) = self.answer_pull(from, request)
-            && !slot.inbox.contains(&answer)
-        {
-            slot.inbox.push(answer);
-        }
-        slot.inbox.sort_by_cached_key(|m| crate::intern::hash_of(self.seed, m));
-        self.intern_slot(slot)
-    }
-
-    fn receive_gossip(&self, slot: u32, index: u8) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 5;
-        self.memos.local.get_or(key, || {
+    fn receive_gossip(&self, slot: u32) -> SlotOutcome {
+        self.memos.local.get_or(u64::from(slot) << 32 | 5, || {
             let mut slot = self.slots.get(slot).slot.clone();
-            if usize::from(index) >= slot.inbox.len() {
+            let Some(answer) = slot.inbox.pop() else {
                 return SlotOutcome { slot: u32::MAX, replies: 0 };
-            }
-            let answer = slot.inbox.remove(usize::from(index));
+            };
             self.step_slot(slot, from_segment(answer))
         })
     }
@@ -646,9 +634,8 @@ impl<R: Rules> World<R> {
     /// Carries out one step; `None` when it changes nothing.
     fn take(&self, state: &State, action: Action) -> Option<State> {
         let mut next = *state;
-        let at = |group: u8, position: u8| {
-            self.slot_index(usize::from(group), usize::from(position))
-        };
+        let at =
+            |group: u8, position: u8| self.slot_index(usize::from(group), usize::from(position));
         match action {
             Action::Answer { group, position, index } => {
                 let outcome = self.take_answer(state.slot(at(group, position)), index);
@@ -672,15 +659,17 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, position), outcome.slot);
                 self.apply_replies(&mut next, group, position, outcome.replies);
             }
-            Action::Gossip { group, position, index, asking } => {
-                self.gossip(&mut next, (group, position), index, asking)?;
+            Action::Gossip { group, position } => {
+                let outcome = self.receive_gossip(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+                self.apply_replies(&mut next, group, position, outcome.replies);
             }
             Action::Publish { writer } => {
                 self.command(&mut next, writer, 1, WriterInput::Publish);
             }
             Action::Pull { group, into, from } => {
                 let outcome = if self.configuration.gossip_messages {
-                    self.ask_gossip(state.slot(at(group, into)))
+                    self.ask_gossip(state.slot(at(group, into)), state.slot(at(group, from)))
                 } else {
                     self.pull(state.slot(at(group, into)), state.slot(at(group, from)))
                 };
@@ -717,26 +706,6 @@ impl<R: Rules> World<R> {
             && next.volume == state.volume
             && next.flaw == state.flaw;
         (!is_same).then(|| self.canonical(next))
-    }
-
-    fn gossip(
-        &self,
-        next: &mut State,
-        (group, position): (u8, u8),
-        index: u8,
-        asking: u8,
-    ) -> Option<()> {
-        let at = |position: u8| self.slot_index(usize::from(group), usize::from(position));
-        let waiting = self.slot(next, at(asking)).slot.inbox.get(usize::from(index))?;
-        if matches!(waiting, ToSegment::Pull(_)) {
-            let slot = self.answer_gossip(next.slot(at(asking)), next.slot(at(position)), index);
-            next.set_slot(at(asking), slot);
-        } else {
-            let outcome = self.receive_gossip(next.slot(at(asking)), index);
-            next.set_slot(at(asking), outcome.slot);
-            self.apply_replies(next, group, asking, outcome.replies);
-        }
-        Some(())
     }
 
     fn recover(&self, next: &mut State) {
@@ -820,25 +789,10 @@ impl<R: Rules> World<R> {
         slot: &Slot<R>,
         actions: &mut Vec<Action>,
     ) {
-        let members = self.members();
-        if self.configuration.gossip_messages {
-            actions.push(Action::Pull { group, into: position, from: position });
-            for (index, message) in slot.inbox.iter().enumerate() {
-                let (index, asking) = (as_u8(index), position);
-                if !matches!(message, ToSegment::Pull(_)) {
-                    actions.push(Action::Gossip { group, position, index, asking });
-                    continue;
-                }
-                for from in (0..members).filter(|from| is_first(keys, *from)) {
-                    let position = as_u8(from);
-                    if position != asking {
-                        actions.push(Action::Gossip { group, position, index, asking });
-                    }
-                }
-            }
-            return;
+        if !slot.inbox.is_empty() {
+            actions.push(Action::Gossip { group, position });
         }
-        for from in 0..members {
+        for from in 0..self.members() {
             let is_other = keys.get(from) != keys.get(usize::from(position));
             if is_other && is_first(keys, from) {
                 actions.push(Action::Pull { group, into: position, from: as_u8(from) });
@@ -904,9 +858,7 @@ impl<R: Rules> Model for World<R> {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("safety", |world, state| {
-            invariant::broken(world, state).is_none()
-        })]
+        vec![Property::always("safety", |world, state| invariant::broken(world, state).is_none())]
     }
 }
 
@@ -936,22 +888,6 @@ fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
     })
 }
 
-fn refusal_witness(refusal: &Refusal) -> Witness {
-    match refusal {
-        Refusal::Annulled { .. } => Witness::RefusedAnnulled,
-        Refusal::Behind { .. } => Witness::RefusedBehind,
-        Refusal::BeyondLimit { .. } => Witness::RefusedBeyondLimit,
-        Refusal::Conflict { .. } => Witness::RefusedConflict,
-        Refusal::Fenced { .. } => Witness::RefusedFenced,
-        Refusal::Full => Witness::RefusedFull,
-        Refusal::Incomplete { .. } => Witness::RefusedIncomplete,
-        Refusal::Malformed => Witness::RefusedMalformed,
-        Refusal::Oversized => Witness::RefusedOversized,
-        Refusal::Overloaded => Witness::RefusedOverloaded,
-        Refusal::WrongGroup => Witness::RefusedWrongGroup,
-    }
-}
-
 fn position_of(position: u8) -> Position {
     match Position::new(usize::from(position)) {
         Some(position) => position,
@@ -962,4 +898,3 @@ fn position_of(position: u8) -> Position {
 fn as_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }
-

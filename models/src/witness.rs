@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate_core::refusal::Refusal;
+
 macro_rules! witnesses {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
         /// A situation that an exploration must reach.
@@ -102,6 +104,26 @@ witnesses! {
     SpansGroups,
     /// A write was reported durable before an earlier one.
     OutOfOrder,
+}
+
+impl Witness {
+    /// Returns the situation that a segment gave this refusal.
+    #[must_use]
+    pub const fn of_refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Annulled { .. } => Self::RefusedAnnulled,
+            Refusal::Behind { .. } => Self::RefusedBehind,
+            Refusal::BeyondLimit { .. } => Self::RefusedBeyondLimit,
+            Refusal::Conflict { .. } => Self::RefusedConflict,
+            Refusal::Fenced { .. } => Self::RefusedFenced,
+            Refusal::Full => Self::RefusedFull,
+            Refusal::Incomplete { .. } => Self::RefusedIncomplete,
+            Refusal::Malformed => Self::RefusedMalformed,
+            Refusal::Oversized => Self::RefusedOversized,
+            Refusal::Overloaded => Self::RefusedOverloaded,
+            Refusal::WrongGroup => Self::RefusedWrongGroup,
+        }
+    }
 }
 
 const _: () = assert!(Witness::ALL.len() <= 64);

@@ -290,7 +290,7 @@ impl<R: Rules> World<R> {
         let report = self.reports.intern(slot.segment.report());
         let intern = |(_, message): &(_, ToWriter)| self.to_writer.intern(message.clone());
         let answers = slot.outbox.iter().map(intern).collect();
-        let broken = invariant::of_slot(&slot);
+        let broken = invariant::of_slot(&slot, &self.witnesses);
         self.slots.intern(SlotNode { slot, report, answers, broken })
     }
 

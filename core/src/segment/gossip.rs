@@ -26,19 +26,17 @@ impl<R: Rules> Segment<R> {
         effects.push(SegmentEffect::SendSegment { to: from, message: ToSegment::Pull(pull) });
     }
 
-    pub(super) fn receive_pull(
-        &self,
-        from: Peer,
-        pull: &Pull,
-        effects: &mut Vec<SegmentEffect>,
-    ) {
+    pub(super) fn receive_pull(&self, from: Peer, pull: &Pull, effects: &mut Vec<SegmentEffect>) {
         let Peer::Segment(to) = from else { return };
         let group = self.durable.group;
         let history = self.durable.history.epoch();
         if pull.group != group {
             return;
         }
-        if pull.history > history && !self.rules.has(Bug::GossipWithoutHistory) {
+        if pull.history > history
+            && !self.rules.has(Bug::GossipWithoutHistory)
+            && !self.rules.has(Bug::GossipAnyHistory)
+        {
             effects.push(SegmentEffect::SendSegment {
                 to,
                 message: ToSegment::Behind { group, history },
@@ -58,12 +56,8 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let pulled = Pulled {
-            group,
-            history: self.durable.history.clone(),
-            vdl: self.durable.vdl,
-            records,
-        };
+        let pulled =
+            Pulled { group, history: self.durable.history.clone(), vdl: self.durable.vdl, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -77,7 +71,8 @@ impl<R: Rules> Segment<R> {
         }
         self.check_pulled(&pulled)?;
         let epoch = pulled.history.epoch();
-        let is_newer = epoch > self.durable.history.epoch();
+        let own = self.durable.history.epoch();
+        let is_newer = epoch > own || (epoch < own && self.rules.has(Bug::GossipAnyHistory));
         let ignores_history = self.rules.has(Bug::GossipWithoutHistory);
         let mut records = pulled.records;
         records.retain(|record| {
@@ -132,10 +127,11 @@ impl<R: Rules> Segment<R> {
         }
         // Below the promise the history may be that of a dead recovery, and it would drop what a
         // newer one counts on (edge 71).
-        if epoch < self.heard && !self.rules.has(Bug::GossipBelowPromise) {
+        let adopts_any = self.rules.has(Bug::GossipAnyHistory);
+        if epoch < self.heard && !adopts_any && !self.rules.has(Bug::GossipBelowPromise) {
             return Err(Refusal::Fenced { promised: self.heard });
         }
-        if epoch < self.durable.history.epoch() {
+        if epoch < self.durable.history.epoch() && !adopts_any {
             return Err(Refusal::Behind { history: epoch });
         }
         let known = pulled.vdl.lsn().max(pulled.history.through());
@@ -151,9 +147,12 @@ impl<R: Rules> Segment<R> {
             if record.lsn > limit && !self.rules.has(Bug::AllocateBeyondLimit) {
                 return Err(Refusal::BeyondLimit { lsn: record.lsn, limit });
             }
-            if self.durable.log.get(record.lsn).is_some_and(|known| {
-                known != record && known.epoch == record.epoch
-            }) && size_of::<R>() == 0
+            if self
+                .durable
+                .log
+                .get(record.lsn)
+                .is_some_and(|known| known != record && known.epoch == record.epoch)
+                && size_of::<R>() == 0
             {
                 return Err(Refusal::Conflict { lsn: record.lsn });
             }

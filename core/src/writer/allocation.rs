@@ -88,8 +88,7 @@ impl<R: Rules> Writer<R> {
             return;
         };
         for group in self.geometry.groups() {
-            let append =
-                Append { epoch: self.epoch, group, vdl: open.vdl(), records: Vec::new() };
+            let append = Append { epoch: self.epoch, group, vdl: open.vdl(), records: Vec::new() };
             self.send_all(group, ToSegment::Append(append), effects);
         }
     }

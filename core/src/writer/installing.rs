@@ -130,7 +130,8 @@ impl<R: Rules> Writer<R> {
         let Installing { history, choice, installed } = installing.clone();
         let through = history.through();
         let vdl = choice.recovery_point;
-        self.phase = Phase::Open(Open::new(self.rules, &self.geometry, history, &choice, &installed));
+        self.phase =
+            Phase::Open(Open::new(self.rules, &self.geometry, history, &choice, &installed));
         effects.push(WriterEffect::Report(Report::Opened { vdl, through }));
     }
 }

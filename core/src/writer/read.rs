@@ -55,14 +55,8 @@ impl<R: Rules> Writer<R> {
             return;
         }
         // What is needed now is enough for any earlier read point too.
-        let message = ToSegment::Read(Read {
-            epoch: self.epoch,
-            group,
-            ticket,
-            page,
-            read_point,
-            needed,
-        });
+        let message =
+            ToSegment::Read(Read { epoch: self.epoch, group, ticket, page, read_point, needed });
         let mut to = SegmentSet::EMPTY;
         to.insert(from);
         effects.push(WriterEffect::Send { group, to, message });

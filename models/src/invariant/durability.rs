@@ -13,7 +13,9 @@ use crate::volume_spec::Volume;
 pub(crate) fn holds(volume: &Volume, choice: &Choice) -> bool {
     let found = choice.recovery_point.lsn();
     let Some(log) = volume.log_through(volume.epochs.len(), found) else { return false };
-    volume.epochs.iter().map(|epoch| epoch.told).all(|told| {
-        told == Lsn::ZERO || log.iter().any(|record| record.lsn == told)
-    })
+    volume
+        .epochs
+        .iter()
+        .map(|epoch| epoch.told)
+        .all(|told| told == Lsn::ZERO || log.iter().any(|record| record.lsn == told))
 }

@@ -11,12 +11,7 @@ use quorate_core::writer::Writer;
 
 use crate::volume_spec::Volume;
 
-pub(crate) fn holds<R: Rules>(
-    writer: &Writer<R>,
-    volume: &Volume,
-    epoch: usize,
-    vdl: Vdl,
-) -> bool {
+pub(crate) fn holds<R: Rules>(writer: &Writer<R>, volume: &Volume, epoch: usize, vdl: Vdl) -> bool {
     let Some(own) = volume.epochs.get(epoch) else { return false };
     let Some(base) = own.base else { return false };
     let quorums = writer.geometry().quorums();

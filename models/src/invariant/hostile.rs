@@ -1,0 +1,102 @@
+//! Bad input: whatever a broken peer sends, a segment refuses it with a value that says why, and
+//! stays as it was.
+//!
+//! Evaluated on every distinct segment with one message of every kind that the protocol forbids.
+
+use quorate_core::consistency::Vdl;
+use quorate_core::effect::{SegmentEffect, SegmentInput};
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{InstanceId, PgId};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{Append, Install, Peer, Seal, ToSegment, ToWriter};
+use quorate_core::record::Record;
+use quorate_core::refusal::Refusal;
+use quorate_core::rules::Rules;
+use quorate_core::segment::Segment;
+use quorate_core::truncation::History;
+
+/// Returns what `segment` says to each forbidden message; `None` when it accepts one.
+pub(crate) fn refusals<R: Rules>(segment: &Segment<R>) -> Option<Vec<Refusal>> {
+    messages(segment).into_iter().map(|message| refusal(segment, message)).collect()
+}
+
+fn refusal<R: Rules>(segment: &Segment<R>, message: ToSegment) -> Option<Refusal> {
+    let mut after = segment.clone();
+    let mut effects = Vec::new();
+    let from = Peer::Writer(segment.heard());
+    after.step(SegmentInput::Receive { from, message }, &mut effects);
+    match effects.as_slice() {
+        [SegmentEffect::SendWriter { message: ToWriter::Refused { refusal, .. }, .. }]
+            if after == *segment =>
+        {
+            Some(*refusal)
+        }
+        _ => None,
+    }
+}
+
+/// One message for each rule that it breaks, otherwise as a writer of the segment's epoch would
+/// send it.
+fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
+    let image = segment.durable();
+    let (epoch, group) = (segment.heard(), image.group());
+    let elsewhere = PgId::new(group.get().wrapping_add(1));
+    let next = next_record(segment);
+    let append = |group: PgId, epoch: VolumeEpoch, records: Vec<Record>| {
+        ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
+    };
+    let above = epoch.next(InstanceId::new(u64::MAX)).unwrap_or(epoch);
+    let mut backwards = next;
+    backwards.prev_group = next.lsn;
+    let mut foreign = next;
+    foreign.group = elsewhere;
+    let mut far = next;
+    far.lsn = Lsn::new(u64::MAX);
+    let mut dead = next;
+    dead.lsn = image.history().through();
+    dead.prev_volume = Lsn::ZERO;
+    dead.prev_group = Lsn::ZERO;
+    let mut messages = vec![
+        append(elsewhere, epoch, vec![next]),
+        append(group, above, vec![next]),
+        append(group, epoch, vec![next; 9]),
+        append(group, epoch, vec![backwards]),
+        append(group, epoch, vec![foreign]),
+        append(group, epoch, vec![far]),
+        append(group, epoch, vec![dead]),
+        ToSegment::Install(Install { group, history: History::new() }),
+        ToSegment::Install(Install { group: elsewhere, history: image.history().clone() }),
+        ToSegment::Seal(Seal { epoch, group: elsewhere }),
+    ];
+    if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {
+        let mut other = *held;
+        other.payload.length = !held.payload.length;
+        messages.push(append(group, epoch, vec![other]));
+    }
+    // A record that breaks nothing but comes when the log or the disk's queue is full.
+    let limits = image.geometry().limits();
+    let is_full = image.records().len() >= limits.log_records_max as usize;
+    if is_full || segment.pending().len() >= limits.pending_writes_max as usize {
+        messages.push(append(group, epoch, vec![next]));
+    }
+    messages
+}
+
+/// A record that would be allowed to follow all that the segment has and has under way.
+fn next_record<R: Rules>(segment: &Segment<R>) -> Record {
+    let image = segment.durable();
+    let under_way = segment.pending().flat_map(|(_, write, _)| write.records.iter());
+    let last = image.records().iter().chain(under_way).map(|record| record.lsn).max();
+    let last = last.unwrap_or(Lsn::ZERO);
+    let lsn = last.max(image.history().through()).plus(1).unwrap_or(last);
+    Record {
+        lsn,
+        epoch: segment.heard(),
+        prev_volume: last,
+        prev_group: last,
+        group: image.group(),
+        page: Default::default(),
+        cpl: true,
+        payload: Default::default(),
+    }
+}

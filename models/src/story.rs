@@ -1,0 +1,156 @@
+//! What a state looks like from outside: the machines, messages and disks behind its numbers.
+//!
+//! The search needs none of this. It is for whoever shows a counterexample to a person, or replays
+//! one.
+
+use quorate_core::effect::SegmentWrite;
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{PgId, Position, SegmentSet, WriteId};
+use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::rules::Rules;
+use quorate_core::segment::Segment;
+use quorate_core::writer::Writer;
+use stateright::Model;
+
+use crate::step::Action;
+use crate::volume_spec::{Flaw, Volume};
+use crate::world::{Slot, State, World};
+
+impl State {
+    /// Returns the step that the abstract volume couldn't take, if the last one was such a step.
+    #[must_use]
+    pub const fn flaw(&self) -> Option<Flaw> {
+        self.flaw
+    }
+
+    /// Returns how many strict reads may still arrive.
+    #[must_use]
+    pub const fn strict_reads(&self) -> u8 {
+        self.budget.strict_reads
+    }
+}
+
+impl<R: Rules> World<R> {
+    /// Returns the rules that the machines obey.
+    #[must_use]
+    pub const fn rules(&self) -> R {
+        self.rules
+    }
+
+    /// Returns the segment at `position` of `group`.
+    #[must_use]
+    pub fn segment(&self, state: &State, group: PgId, position: Position) -> Option<&Segment<R>> {
+        self.place(state, group, position).map(|slot| &slot.segment)
+    }
+
+    /// Returns the writes of a segment that its disk has but not in its image, in the order of
+    /// submission, and whether each is synced. Empty where nothing crashes.
+    #[must_use]
+    pub fn disk_writes(
+        &self,
+        state: &State,
+        group: PgId,
+        position: Position,
+    ) -> &[(WriteId, SegmentWrite, bool)] {
+        let disk = self.place(state, group, position).and_then(|slot| slot.disk.as_ref());
+        disk.map_or(&[], |disk| &disk.writes)
+    }
+
+    /// Returns the answers of a segment that are on their way to a writer.
+    #[must_use]
+    pub fn outbox(
+        &self,
+        state: &State,
+        group: PgId,
+        position: Position,
+    ) -> &[(VolumeEpoch, ToWriter)] {
+        self.place(state, group, position).map_or(&[], |slot| &slot.outbox)
+    }
+
+    /// Returns the gossip on its way to a segment: the answers to its requests.
+    #[must_use]
+    pub fn inbox(&self, state: &State, group: PgId, position: Position) -> &[ToSegment] {
+        self.place(state, group, position).map_or(&[], |slot| &slot.inbox)
+    }
+
+    /// Returns the writers that have started, lowest epoch first.
+    pub fn writers<'a>(&'a self, state: &'a State) -> impl Iterator<Item = &'a Writer<R>> {
+        self.started(state).map(|(_, node)| &node.machine)
+    }
+
+    /// Returns everything that a writer has sent, in the order that [`Action::Deliver`] counts.
+    pub fn sent<'a>(
+        &'a self,
+        state: &'a State,
+        writer: usize,
+    ) -> impl Iterator<Item = (PgId, SegmentSet, &'a ToSegment)> {
+        let node = self.started(state).find(|(index, _)| *index == writer);
+        let sent = node.map_or(&[][..], |(_, node)| &node.sent);
+        sent.iter().map(|sent| (sent.group, sent.to, &sent.message))
+    }
+
+    /// Returns what the abstract volume has seen.
+    #[must_use]
+    pub fn volume(&self, state: &State) -> &Volume {
+        self.volumes.get(state.volume)
+    }
+
+    /// Returns whether `action` is one of the steps of `state`, or becomes one when segments with
+    /// the same state are exchanged.
+    #[must_use]
+    pub fn is_possible(&self, state: &State, action: Action) -> bool {
+        let Some(representative) = self.representative(state, action) else { return false };
+        let mut actions = Vec::new();
+        self.actions(state, &mut actions);
+        actions.contains(&representative)
+    }
+
+    /// Returns `action` with each segment replaced by the first one that is in the same state;
+    /// `None` if there is no such segment.
+    fn representative(&self, state: &State, action: Action) -> Option<Action> {
+        let first = |group: u8, position: u8| {
+            let is_member = u32::from(group) < self.configuration.groups
+                && usize::from(position) < self.members();
+            if !is_member {
+                return None;
+            }
+            let keys = self.keys(state, usize::from(group));
+            let key = keys.get(usize::from(position))?;
+            keys.iter().zip(0u8..).find(|(other, _)| *other == key).map(|(_, first)| first)
+        };
+        Some(match action {
+            Action::Answer { group, position, index } => {
+                Action::Answer { group, position: first(group, position)?, index }
+            }
+            Action::Crash { group, position, survivors, torn } => {
+                Action::Crash { group, position: first(group, position)?, survivors, torn }
+            }
+            Action::Deliver { writer, message, group, position } => {
+                Action::Deliver { writer, message, group, position: first(group, position)? }
+            }
+            Action::Gossip { group, position } => {
+                Action::Gossip { group, position: first(group, position)? }
+            }
+            Action::Pull { group, into, from } => {
+                Action::Pull { group, into: first(group, into)?, from: first(group, from)? }
+            }
+            Action::Resend { writer, group, position } => {
+                Action::Resend { writer, group, position: first(group, position)? }
+            }
+            Action::Sync { group, position, index } => {
+                Action::Sync { group, position: first(group, position)?, index }
+            }
+            Action::Ask { .. }
+            | Action::Publish { .. }
+            | Action::Recover
+            | Action::Write { .. } => action,
+        })
+    }
+
+    fn place(&self, state: &State, group: PgId, position: Position) -> Option<&Slot<R>> {
+        let is_member =
+            group.get() < self.configuration.groups && position.index() < self.members();
+        let index = self.slot_index(group.get() as usize, position.index());
+        is_member.then(|| &self.slot(state, index).slot)
+    }
+}
