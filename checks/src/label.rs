@@ -12,7 +12,7 @@ use quorate_core::truncation::{History, TruncationRange};
 use quorate_models::configuration::Configuration;
 
 /// How many ranges of a history a label spells out.
-const RANGES_SHOWN: usize = 2;
+const RANGES_SHOWN: usize = 4;
 
 /// Who takes part in a step.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -81,16 +81,27 @@ impl Names {
     #[must_use]
     pub fn history(self, history: &History) -> String {
         let ranges = history.ranges();
-        let range = |range: &TruncationRange| {
-            let (after, through) = (range.after(), range.through());
-            format!("{} ({after},{through}]", self.epoch(range.epoch()))
-        };
-        let mut shown: Vec<String> = ranges.iter().rev().take(RANGES_SHOWN).map(range).collect();
+        let shown = ranges.iter().rev().take(RANGES_SHOWN).map(|range| self.range(range));
+        let mut shown: Vec<String> = shown.collect();
         let hidden = ranges.len().saturating_sub(RANGES_SHOWN);
         if hidden > 0 {
             shown.push(format!("{hidden} more"));
         }
         if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+    }
+
+    /// Returns a history's newest range and the number of older ones: `e2 (3,7] +1`.
+    #[must_use]
+    pub fn newest(self, history: &History) -> String {
+        let Some(newest) = history.ranges().last() else { return "none".to_owned() };
+        let older = history.ranges().len().saturating_sub(1);
+        let tail = if older > 0 { format!(" +{older}") } else { String::new() };
+        format!("{}{tail}", self.range(newest))
+    }
+
+    fn range(self, range: &TruncationRange) -> String {
+        let (after, through) = (range.after(), range.through());
+        format!("{} ({after},{through}]", self.epoch(range.epoch()))
     }
 
     /// Returns a message to a segment: `Append 3,4 vdl 0`.
@@ -105,7 +116,7 @@ impl Names {
             }
             ToSegment::Behind { history, .. } => format!("Behind {}", self.epoch(*history)),
             ToSegment::Confirm(confirm) => format!("Confirm {}", self.epoch(confirm.epoch)),
-            ToSegment::Install(install) => format!("Install {}", self.history(&install.history)),
+            ToSegment::Install(install) => format!("Install {}", self.newest(&install.history)),
             ToSegment::Pull(pull) => {
                 let history = self.epoch(pull.history);
                 format!("Pull scl {} history {history}", pull.scl)
@@ -158,28 +169,43 @@ impl Names {
         }
     }
 
-    /// Returns what became durable between two images of one segment; empty when nothing did.
+    /// Returns what an image has that an older one of the same segment lacks; empty for nothing.
     #[must_use]
-    pub fn change(self, before: &SegmentImage, after: &SegmentImage) -> String {
+    pub fn news(self, before: &SegmentImage, after: &SegmentImage) -> String {
         let mut parts = Vec::new();
-        let is_in = |image: &SegmentImage, record: &Record| image.records().contains(record);
         if before.history() != after.history() {
-            parts.push(format!("history {}", self.history(after.history())));
+            parts.push(format!("history {}", self.newest(after.history())));
         } else if before.promised() != after.promised() {
             parts.push(format!("promise {}", self.epoch(after.promised())));
         }
-        let lost = before.records().iter().filter(|record| !is_in(after, record));
-        let lost: Vec<Record> = lost.copied().collect();
-        if !lost.is_empty() {
-            parts.push(format!("drops {}", lsns(&lost)));
-        }
-        let gained = after.records().iter().filter(|record| !is_in(before, record));
-        let gained: Vec<Record> = gained.copied().collect();
+        let gained = without(after.records(), before.records());
         if !gained.is_empty() {
             parts.push(lsns(&gained));
         }
         parts.join(", ")
     }
+
+    /// Returns what became durable between two images of one segment; empty for nothing.
+    #[must_use]
+    pub fn change(self, before: &SegmentImage, after: &SegmentImage) -> String {
+        let mut parts = Vec::new();
+        let news = self.news(before, after);
+        if !news.is_empty() {
+            parts.push(format!("{news} durable"));
+        }
+        let lost = without(before.records(), after.records());
+        if !lost.is_empty() {
+            parts.push(format!("drops {}", lsns(&lost)));
+        }
+        if before.scl() != after.scl() {
+            parts.push(format!("scl {}", after.scl()));
+        }
+        parts.join(", ")
+    }
+}
+
+fn without(records: &[Record], others: &[Record]) -> Vec<Record> {
+    records.iter().filter(|record| !others.contains(record)).copied().collect()
 }
 
 /// Returns the LSNs of `records`: `3,4`, or `nothing`.

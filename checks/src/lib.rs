@@ -2,6 +2,11 @@
 //! counterexamples. Everything behind `quorate check`.
 #![forbid(unsafe_code)]
 
+pub mod command;
+pub mod evidence;
+pub mod expected;
+pub mod fleet;
+pub mod source;
 pub mod diagram;
 pub mod explore;
 pub mod kill;

@@ -22,10 +22,10 @@ const COLUMNS: usize = (WIDTH - LEAD) / CELL;
 /// Whether the reader's terminal shows colours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Colour {
-    /// Plain text.
-    Off,
     /// ANSI escape sequences.
-    On,
+    Coloured,
+    /// Plain text.
+    Plain,
 }
 
 /// How a piece of text looks.
@@ -48,8 +48,8 @@ impl Colour {
             Style::Plain => return text.to_owned(),
         };
         match self {
-            Self::Off => text.to_owned(),
-            Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Plain => text.to_owned(),
+            Self::Coloured => format!("\x1b[{code}m{text}\x1b[0m"),
         }
     }
 }
@@ -73,7 +73,7 @@ pub fn page(replay: &Replay, colour: Colour) -> String {
 /// Returns `table` as plain text.
 #[must_use]
 pub fn table(table: &Table, names: Names) -> String {
-    let mut page = Page { text: String::new(), colour: Colour::Off, names };
+    let mut page = Page { text: String::new(), colour: Colour::Plain, names };
     page.table(table);
     page.text
 }
@@ -283,7 +283,7 @@ fn words(beat: &Beat, names: Names) -> (String, Style) {
 
 const fn style_of(cell: Cell) -> Style {
     match cell {
-        Cell::Altered | Cell::HeldAnnulled => Style::Bad,
+        Cell::Altered | Cell::Revived => Style::Bad,
         Cell::Annulled | Cell::Missing => Style::Faint,
         Cell::Held => Style::Good,
         Cell::Unsynced => Style::Plain,

@@ -8,7 +8,7 @@ use quorate_models::invariant::Property;
 use quorate_models::step::Action;
 use quorate_models::witness::Witness;
 use quorate_models::world::World;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stateright::{Checker, Model};
 
 /// In which order states are visited.
@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 /// How far a run under way is.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Progress {
     /// Distinct states so far.
     pub unique_states: usize,

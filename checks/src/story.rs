@@ -251,8 +251,8 @@ impl<R: Rules> Narrator<'_, R> {
                         let mut image = segment.durable().clone();
                         // What it would become; a contradiction shows when it is synced.
                         let _ = image.apply_under(self.world.rules(), &write);
-                        let change = self.names.change(segment.durable(), &image);
-                        self.note(at, format!("{change}: not yet durable"), Tone::Plain);
+                        let news = self.names.news(segment.durable(), &image);
+                        self.note(at, format!("receives {news}, not durable"), Tone::Plain);
                     }
                     SegmentEffect::SendSegment { .. } => {}
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
@@ -265,16 +265,23 @@ impl<R: Rules> Narrator<'_, R> {
         }
         let now = self.world.segment(self.after, group, position);
         debug_assert_eq!(now, Some(&segment), "the story ends where the model does");
-        // What isn't on its way afterwards has arrived, or would be no news to anybody.
-        let waiting = self.world.outbox(self.after, group, position);
         for answer in answers {
-            if waiting.contains(&answer) {
+            if self.is_waiting(group, position, &answer) {
                 let label = format!("answers {}", self.names.to_writer(&answer.1));
                 self.note(at, label, tone_of(&answer.1));
             } else {
                 self.answer(group, position, answer.0, &answer.1);
             }
         }
+    }
+
+    /// Returns whether `answer` is on its way at the end of the step; if not, it has arrived, or
+    /// would be no news to anybody.
+    fn is_waiting(&self, group: PgId, position: Position, answer: &(VolumeEpoch, ToWriter)) -> bool {
+        let is_in = |state: &State| self.world.outbox(state, group, position).contains(answer);
+        // The same answer may have been on its way before: then the writers tell.
+        is_in(self.after)
+            && (!is_in(self.before) || self.world.writers(self.after).eq(self.writers.iter()))
     }
 
     fn step_segment(
@@ -287,13 +294,8 @@ impl<R: Rules> Narrator<'_, R> {
         let is_sync = matches!(input, SegmentInput::Durable(_));
         let mut effects = Vec::new();
         segment.step(input, &mut effects);
-        let change = self.names.change(&image, segment.durable());
-        if !change.is_empty() {
-            let scl = segment.durable().scl();
-            let mut label = format!("{change} durable");
-            if scl != image.scl() {
-                label.push_str(&format!(", scl {scl}"));
-            }
+        let label = self.names.change(&image, segment.durable());
+        if !label.is_empty() {
             self.beats.push(Beat::Durable { at, label });
         } else if is_sync {
             let is_waiting = segment.pending().any(|(_, _, is_durable)| is_durable);
@@ -361,8 +363,8 @@ impl<R: Rules> Narrator<'_, R> {
             && writer.phase() == PhaseName::Installing
             && let Some(history) = writer.history()
         {
-            let (after, through) = (history.after(), history.through());
-            let label = format!("decides: keep through {after}, annul ({after},{through}]");
+            let (after, history) = (history.after(), self.names.history(history));
+            let label = format!("decides: keep through {after}, history {history}");
             self.note(at, label, Tone::Plain);
         }
         let mut sent: Vec<(String, PgId, SegmentSet)> = Vec::new();
@@ -452,7 +454,7 @@ impl<R: Rules> Narrator<'_, R> {
         if let (Some(old), Some(new)) = (old, new) {
             let change = self.names.change(old.durable(), new.durable());
             if !change.is_empty() {
-                self.beats.push(Beat::Durable { at, label: format!("finds {change}") });
+                self.beats.push(Beat::Durable { at, label: format!("after the restart: {change}") });
             }
         }
     }

@@ -25,10 +25,10 @@ pub enum Cell {
     Annulled,
     /// Durable.
     Held,
-    /// Durable although its history annuls the record.
-    HeldAnnulled,
     /// Nothing.
     Missing,
+    /// Durable although its history annuls the record.
+    Revived,
     /// Received, but not durable.
     Unsynced,
 }
@@ -40,7 +40,7 @@ impl Cell {
         Self::Unsynced,
         Self::Missing,
         Self::Annulled,
-        Self::HeldAnnulled,
+        Self::Revived,
         Self::Altered,
     ];
 
@@ -51,7 +51,7 @@ impl Cell {
             Self::Altered => "altered",
             Self::Annulled => "annulled",
             Self::Held => "held",
-            Self::HeldAnnulled => "revived",
+            Self::Revived => "revived",
             Self::Missing => "-",
             Self::Unsynced => "unsynced",
         }
@@ -59,8 +59,8 @@ impl Cell {
 
     const fn is_durable(self) -> bool {
         match self {
-            Self::Altered | Self::Held | Self::HeldAnnulled => true,
-            Self::Annulled | Self::Missing | Self::Unsynced => false,
+            Self::Held | Self::Revived => true,
+            Self::Altered | Self::Annulled | Self::Missing | Self::Unsynced => false,
         }
     }
 }
@@ -223,7 +223,7 @@ fn cell<R: Rules>(segment: &Segment<R>, record: &Record) -> Cell {
     let is_same = |other: &&Record| other.lsn == record.lsn && other.epoch == record.epoch;
     let is_annulled = image.history().annuls(record);
     match image.records().iter().find(is_same) {
-        Some(_) if is_annulled => return Cell::HeldAnnulled,
+        Some(_) if is_annulled => return Cell::Revived,
         Some(held) if held != record => return Cell::Altered,
         Some(_) => return Cell::Held,
         None => {}

@@ -116,8 +116,8 @@ pub struct Played {
     pub headline: String,
     /// What happened; `None` when it isn't possible or changes nothing under these rules.
     pub scene: Option<Scene>,
-    /// For a message of a writer that arrives after a later one of another writer: in which step
-    /// it had been sent. Zero for the start.
+    /// For a message of an overtaken writer that arrives after one of another writer: in which
+    /// step it had been sent. Zero for the start.
     pub late: Option<usize>,
 }
 
@@ -161,19 +161,15 @@ impl Trace {
         broken: Option<Property>,
         actions: &[Action],
     ) -> Result<Self, TraceError> {
-        let bare = |action: &Action| Step { action: *action, message: None };
         let trace = Self {
             format: FORMAT,
             configuration: configuration.name.to_owned(),
             bug: bug.map(|bug| bug.name().to_owned()),
             seed,
             broken: broken.map(|property| property.name().to_owned()),
-            steps: actions.iter().map(bare).collect(),
+            steps: actions.iter().map(|action| bare(*action)).collect(),
         };
-        let (steps, replay) = match bug {
-            None => play(configuration, None, Sound, &trace, Missing::Stops)?,
-            Some(bug) => play(configuration, Some(bug), Seeded(bug), &trace, Missing::Stops)?,
-        };
+        let (steps, replay) = play_under(configuration, bug, &trace, Missing::Stops)?;
         expect(broken, replay.broken)?;
         Ok(Self { steps, ..trace })
     }
@@ -282,10 +278,7 @@ pub fn replay(trace: &Trace, under: Under) -> Result<Replay, TraceError> {
         Under::Sound => None,
     };
     let missing = if under == Under::Recorded { Missing::Stops } else { Missing::Skipped };
-    let (_, replay) = match bug {
-        None => play(configuration, None, Sound, trace, missing)?,
-        Some(bug) => play(configuration, Some(bug), Seeded(bug), trace, missing)?,
-    };
+    let (_, replay) = play_under(configuration, bug, trace, missing)?;
     if under == Under::Recorded {
         expect(trace.broken()?, replay.broken)?;
     }
@@ -307,30 +300,55 @@ fn expect(expected: Option<Property>, found: Option<Property>) -> Result<(), Tra
     Err(TraceError::Otherwise { expected: name(expected), found: name(found) })
 }
 
-/// Runs the steps of `trace` and returns them with the messages that they carry.
-fn play<R: Rules>(
+/// Tells the story of `actions`, steps of `world` from its start, as far as they are possible.
+#[must_use]
+pub fn retell<R: Rules>(world: &World<R>, bug: Option<Bug>, actions: &[Action]) -> Replay {
+    let steps: Vec<Step> = actions.iter().map(|action| bare(*action)).collect();
+    match play(world, bug, &steps, Missing::Skipped) {
+        Ok((_, replay)) => replay,
+        Err(error) => unreachable!("missing steps are skipped: {error}"),
+    }
+}
+
+const fn bare(action: Action) -> Step {
+    Step { action, message: None }
+}
+
+fn play_under(
     configuration: &Configuration,
     bug: Option<Bug>,
-    rules: R,
     trace: &Trace,
     missing: Missing,
 ) -> Result<(Vec<Step>, Replay), TraceError> {
-    let world = World::new(configuration, rules, trace.seed);
+    let Trace { seed, steps, .. } = trace;
+    match bug {
+        None => play(&World::new(configuration, Sound, *seed), None, steps, missing),
+        Some(bug) => play(&World::new(configuration, Seeded(bug), *seed), Some(bug), steps, missing),
+    }
+}
+
+/// Runs `planned` and returns it with the messages that the steps carry.
+fn play<R: Rules>(
+    world: &World<R>,
+    bug: Option<Bug>,
+    planned: &[Step],
+    missing: Missing,
+) -> Result<(Vec<Step>, Replay), TraceError> {
     let mut states: Vec<State> = world.init_states();
     states.truncate(1);
     let Some(mut state) = states.first().copied() else { unreachable!("models have a start") };
-    let start = Table::of(&world, &state);
+    let start = Table::of(world, &state);
     let (mut steps, mut played) = (Vec::new(), Vec::new());
-    for (index, step) in trace.steps.iter().enumerate() {
-        let action = locate(&world, &state, step);
-        let headline = headline(&world, &state, action.unwrap_or(step.action));
-        let message = action.and_then(|action| carried(&world, &state, action));
-        let taken = action.and_then(|action| scene(&world, &state, action));
+    for (index, step) in planned.iter().enumerate() {
+        let action = locate(world, &state, step);
+        let headline = headline(world, &state, action.unwrap_or(step.action));
+        let message = action.and_then(|action| carried(world, &state, action));
+        let taken = action.and_then(|action| scene(world, &state, action));
         if taken.is_none() && missing == Missing::Stops {
             let number = index.saturating_add(1);
             return Err(TraceError::Impossible { number, action: headline });
         }
-        let late = lateness(&world, &states, &steps, step.action, message.as_ref());
+        let late = lateness(world, &states, &steps, step.action, message.as_ref());
         let scene = taken.map(|(after, mut scene)| {
             state = after;
             let earlier: Vec<Action> = steps.iter().map(|step: &Step| step.action).collect();
@@ -342,12 +360,13 @@ fn play<R: Rules>(
         played.push(Played { headline, scene, late });
     }
     let broken = world.verdict(&state);
-    let explanation = explain(&world, &state);
-    let replay = Replay { configuration: *configuration, bug, start, played, broken, explanation };
+    let explanation = explain(world, &state);
+    let replay = Replay { configuration: *world.configuration(), bug, start, played, broken, explanation };
     Ok((steps, replay))
 }
 
-/// Returns the step in which `message` was sent, if another writer's has been delivered since.
+/// Returns the step in which `message` of an overtaken writer was sent, if one of another writer
+/// has been delivered since.
 fn lateness<R: Rules>(
     world: &World<R>,
     states: &[State],
@@ -360,6 +379,10 @@ fn lateness<R: Rules>(
     let sent = states.iter().position(|state| {
         world.sent(state, usize::from(writer)).any(|(_, _, sent)| sent == message)
     })?;
+    let started = states.last().map_or(0, |state| world.writers(state).count());
+    if usize::from(writer).saturating_add(1) == started {
+        return None;
+    }
     let is_overtaken = steps.iter().skip(sent).any(
         |step| matches!(step.action, Action::Deliver { writer: other, .. } if other != writer),
     );

@@ -244,9 +244,11 @@ fn wrong_read<R: Rules>(world: &World<R>, state: &State) -> Option<String> {
                     }
                     let who = names.party(Party::Writer(index));
                     let told = own.told;
+                    let is_altered = seen.map(|seen| seen.lsn) == expected.map(|known| known.lsn);
+                    let altered = if is_altered { "an altered " } else { "" };
                     let (seen, expected) = (version(seen), version(expected));
                     Some(format!(
-                        "{who} reads {page} from {name} at {at} (told {told}): gets {seen}, \
+                        "{who} reads {page} from {name} at {at} (told {told}): gets {altered}{seen}, \
                          should get {expected}."
                     ))
                 })

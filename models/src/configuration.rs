@@ -79,6 +79,8 @@ pub struct Configuration {
     /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
     /// still do, to raise a promise, the install that follows does too.
     pub seals_stop: bool,
+    /// Whether states that differ only in the names of segments count as one.
+    pub symmetric: bool,
     /// Whether any finished write, not only the oldest, may be reported durable first.
     pub any_order: bool,
 }
@@ -105,6 +107,7 @@ impl Configuration {
         one_counter: false,
         reads: true,
         seals_stop: false,
+        symmetric: true,
         any_order: false,
     };
 
@@ -143,6 +146,11 @@ impl Configuration {
 }
 
 const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
+    Ok(quorums) => quorums,
+    Err(_) => QuorumSet::AURORA,
+};
+
+const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
@@ -274,14 +282,12 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "two-groups-e3",
-        purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
-        quorums: SMALL,
+        purpose: "two groups of three (W=2, R=2), mini-transactions across them, two recoveries",
+        quorums: SMALLEST,
         groups: 2,
         epochs: 3,
         writes: 1,
-        mtrs: &[&[0, 1]],
-        gossip: false,
-        seals_stop: true,
+        mtrs: &[&[0], &[0, 1]],
         ..Configuration::EMPTY
     },
     Configuration {
@@ -302,6 +308,63 @@ pub const ALL: &[Configuration] = &[
         epochs: 2,
         writes: 1,
         gossip_messages: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "two-groups-e3-four",
+        purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
+        tier: Tier::Full,
+        quorums: SMALL,
+        groups: 2,
+        epochs: 3,
+        writes: 1,
+        mtrs: &[&[0, 1]],
+        gossip: false,
+        seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "zombie-e3r2",
+        purpose: "two recoveries while the overtaken writers go on, two mini-transactions",
+        tier: Tier::Full,
+        epochs: 3,
+        writes: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "zombie-e4r1",
+        purpose: "three recoveries that compete, on six segments",
+        tier: Tier::Full,
+        epochs: 4,
+        writes: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "recovery-split-gossip",
+        purpose: "a recovery with every step apart and gossip, on six segments",
+        tier: Tier::Full,
+        granularity: Granularity::Split,
+        epochs: 2,
+        writes: 1,
+        seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "mtr-e2r2",
+        purpose: "mini-transactions of two records before and after a recovery, on six segments",
+        tier: Tier::Full,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0, 1]],
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "publish-e3r1",
+        purpose: "writers that tell the VDL without writing, so that segments know it sooner",
+        tier: Tier::Full,
+        epochs: 3,
+        writes: 1,
+        publish: true,
         ..Configuration::EMPTY
     },
 ];

@@ -15,3 +15,7 @@ pub mod story;
 pub mod volume_spec;
 pub mod witness;
 pub mod world;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod symmetry;

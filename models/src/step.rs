@@ -752,7 +752,7 @@ impl<R: Rules> World<R> {
         let keys = self.keys(state, usize::from(group));
         for position in 0..as_u8(self.members()) {
             let index = self.slot_index(usize::from(group), usize::from(position));
-            if !is_first(&keys, usize::from(position)) {
+            if self.configuration.symmetric && !is_first(&keys, usize::from(position)) {
                 continue;
             }
             let slot = &self.slot(state, index).slot;
@@ -794,7 +794,7 @@ impl<R: Rules> World<R> {
         }
         for from in 0..self.members() {
             let is_other = keys.get(from) != keys.get(usize::from(position));
-            if is_other && is_first(keys, from) {
+            if is_other && (is_first(keys, from) || !self.configuration.symmetric) {
                 actions.push(Action::Pull { group, into: position, from: as_u8(from) });
             }
         }

@@ -392,7 +392,9 @@ impl<R: Rules> World<R> {
         }
         for group in 0..self.configuration.groups as usize {
             let mut keys = self.keys(&state, group);
-            keys.sort_unstable();
+            if self.configuration.symmetric {
+                keys.sort_unstable();
+            }
             for key in keys.iter().take(self.members()) {
                 hash = combine(hash, *key);
             }

@@ -10,7 +10,7 @@ use quorate_core::consistency::ReadPoint;
 use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::id::{PageId, Position, Ticket};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::Peer;
+use quorate_core::message::{Peer, ToWriter};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
@@ -66,7 +66,7 @@ fn read_is_right<R: Rules>(
         let earlier = own.log.iter().filter(|record| record.cpl).map(|record| record.lsn);
         points.extend(earlier.filter_map(|lsn| ReadPoint::earlier(vdl, lsn)).map(Some));
     }
-    points.into_iter().all(|point| match read(writer, segment, page, point) {
+    points.into_iter().all(|point| match read(world, writer, segment, page, point) {
         None => true,
         Some((read_point, version)) => {
             world.witnesses.saw(Witness::ReadServed);
@@ -77,6 +77,7 @@ fn read_is_right<R: Rules>(
 
 /// Lets `writer` read from `segment`; `None` when it refuses.
 fn read<R: Rules>(
+    world: &World<R>,
     writer: &Writer<R>,
     segment: &Segment<R>,
     page: PageId,
@@ -96,6 +97,9 @@ fn read<R: Rules>(
     segment.clone().step(SegmentInput::Receive { from: peer, message }, &mut answers);
     for answer in answers {
         if let SegmentEffect::SendWriter { message, .. } = answer {
+            if let ToWriter::Refused { refusal, .. } = &message {
+                world.witnesses.saw(Witness::of_refusal(refusal));
+            }
             writer.step(WriterInput::Receive { group, from, message }, &mut effects);
         }
     }

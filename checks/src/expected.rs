@@ -1,0 +1,111 @@
+//! What every exhaustive run must find, to the last state. Reviewed like code: a change of the
+//! protocol that changes a count shows here.
+
+use quorate_core::rules::Bug;
+use quorate_models::witness::Witness;
+
+/// The exact size of one configuration's state space.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pin {
+    /// The configuration.
+    pub name: &'static str,
+    /// Distinct states.
+    pub unique_states: usize,
+    /// Steps, each from a distinct state.
+    pub transitions: usize,
+    /// The longest path of the depth-first search, in states.
+    pub depth: usize,
+}
+
+const fn pin(
+    name: &'static str,
+    unique_states: usize,
+    transitions: usize,
+    depth: usize,
+) -> Pin {
+    Pin { name, unique_states, transitions, depth }
+}
+
+/// One line for each configuration.
+pub const PINS: &[Pin] = &[
+    pin("write-split", 182_925, 1_609_350, 39),
+    pin("crash-split", 584_225, 7_101_528, 39),
+    pin("zombie-e2r2", 86_299, 1_295_416, 30),
+    pin("zombie-e3r1", 342_230, 5_923_001, 33),
+    pin("mtr-e2", 32_381, 502_788, 26),
+    pin("mtr-small", 64_151, 945_065, 27),
+    pin("limit-e2", 487_841, 9_689_480, 39),
+    pin("strict-e2", 11_571, 98_796, 26),
+    pin("one-counter", 342_230, 5_923_001, 33),
+    pin("recovery-split", 3_786_756, 44_394_122, 55),
+    pin("crash-recovery", 811_721, 9_635_188, 38),
+    pin("history-e3r2", 730_908, 10_044_621, 30),
+    pin("competing", 2_656_223, 41_298_232, 34),
+    pin("two-groups", 418_649, 4_053_991, 38),
+    pin("two-groups-e3", 1_680_459, 25_486_012, 34),
+    pin("two-groups-r2", 209_775, 1_550_142, 29),
+    pin("gossip-messages", 70_165, 1_053_187, 106),
+];
+
+/// Configurations that look for each bug when not all of them are to: the ones that find it
+/// fastest. `quorate check kill --all` tries every one.
+pub const KILLERS: &[(Bug, &[&str])] = &[
+    (Bug::AckBeforeDurable, &["write-split", "crash-split"]),
+    (Bug::AckCountsHoles, &["zombie-e2r2"]),
+    (Bug::AckOldEpochAfterSeal, &["crash-recovery"]),
+    (Bug::AllocateBeyondLimit, &["limit-e2"]),
+    (Bug::AnswersNotFiltered, &["zombie-e2r2"]),
+    (Bug::BacklinkToAnnulled, &["mtr-e2", "two-groups"]),
+    (Bug::CompleteOnReadQuorum, &["zombie-e2r2"]),
+    (Bug::CompletionCountsSeals, &["zombie-e2r2"]),
+    (Bug::ConfirmWhenFenced, &["strict-e2"]),
+    (Bug::CounterOnlyEpochs, &["one-counter"]),
+    (Bug::CplLostInGossip, &["zombie-e2r2"]),
+    (Bug::DuplicateAckCounted, &["zombie-e2r2", "write-split"]),
+    (Bug::DurableOutOfOrder, &["crash-split"]),
+    (Bug::GossipAnyHistory, &["history-e3r2"]),
+    (Bug::GossipWithoutHistory, &["zombie-e2r2"]),
+    (Bug::HistoryNotCarried, &["zombie-e3r1"]),
+    (Bug::IdleGroupIgnored, &["two-groups"]),
+    (Bug::InstallAckedEarly, &["crash-recovery"]),
+    (Bug::LastRangeOnly, &["history-e3r2"]),
+    (Bug::LimitsFromWriter, &["mtr-small"]),
+    (Bug::LowestSclChosen, &["zombie-e2r2"]),
+    (Bug::LsnReuse, &["zombie-e2r2"]),
+    (Bug::MergeHistories, &["history-e3r2"]),
+    (Bug::NoFence, &["zombie-e2r2"]),
+    (Bug::OpenBeforeComplete, &["zombie-e2r2"]),
+    (Bug::PromiseNotDurable, &["crash-recovery"]),
+    (Bug::ReadAtPgcl, &["two-groups", "mtr-e2"]),
+    (Bug::ReadIncomplete, &["zombie-e2r2"]),
+    (Bug::ReadQuorumTooSmall, &["zombie-e2r2"]),
+    (Bug::ReadThenFence, &["zombie-e2r2"]),
+    (Bug::ReadWithoutEpoch, &["two-groups-r2"]),
+    (Bug::RecoverAtVcl, &["two-groups", "mtr-e2"]),
+    (Bug::SclNotLowered, &["zombie-e2r2"]),
+    (Bug::StaleAckCounted, &["zombie-e2r2"]),
+    (Bug::TornTailAccepted, &["crash-split"]),
+    (Bug::VclIsHighestEnd, &["two-groups", "two-groups-r2"]),
+    (Bug::VclIsMinPgcl, &["two-groups", "two-groups-r2"]),
+    (Bug::VdlIgnoresCpls, &["two-groups", "mtr-e2"]),
+    (Bug::WalkFromRecoveryPoint, &["zombie-e2r2"]),
+    (Bug::WriteQuorumTooSmall, &["zombie-e2r2", "write-split"]),
+];
+
+/// Seeded bugs that no configuration notices, and why.
+pub const GAPS: &[(Bug, &str)] = &[
+];
+
+/// Configurations that kill no bug which no other kills, and what they are there for.
+pub const REDUNDANT: &[(&str, &str)] = &[
+];
+
+/// Situations that no quick configuration reaches, and why.
+pub const UNREACHED: &[(Witness, &str)] = &[
+];
+
+/// Returns what the configuration called `name` must find.
+#[must_use]
+pub fn of(name: &str) -> Option<&'static Pin> {
+    PINS.iter().find(|pin| pin.name == name)
+}
