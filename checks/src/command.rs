@@ -348,12 +348,7 @@ fn run_mutant(arguments: &Run, bug: Bug) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn show(
-    trace: &Trace,
-    under: Under,
-    svg: Option<&PathBuf>,
-    json: bool,
-) -> Result<(), Failure> {
+fn show(trace: &Trace, under: Under, svg: Option<&PathBuf>, json: bool) -> Result<(), Failure> {
     if json {
         println!("{}", trace.to_json()?);
         return Ok(());
@@ -362,8 +357,9 @@ fn show(
     let colour = if io::stdout().is_terminal() { Colour::Coloured } else { Colour::Plain };
     print!("{}", page::page(&replay, colour));
     if let Some(file) = svg {
-        std::fs::write(file, diagram::diagram(&replay))
-            .map_err(|error| format!("the diagram can't be written to {}: {error}", file.display()))?;
+        std::fs::write(file, diagram::diagram(&replay)).map_err(|error| {
+            format!("the diagram can't be written to {}: {error}", file.display())
+        })?;
         println!("the diagram is in {}", file.display());
     }
     Ok(())

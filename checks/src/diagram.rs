@@ -370,7 +370,8 @@ impl Canvas {
             return;
         }
         let anchor = anchor.name();
-        let _ = write!(self.body, r#"<text x="{x}" y="{y}" text-anchor="{anchor}" class="{class}">"#);
+        let _ =
+            write!(self.body, r#"<text x="{x}" y="{y}" text-anchor="{anchor}" class="{class}">"#);
         for character in text.chars() {
             match character {
                 '&' => self.body.push_str("&amp;"),

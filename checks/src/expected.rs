@@ -17,12 +17,7 @@ pub struct Pin {
     pub depth: usize,
 }
 
-const fn pin(
-    name: &'static str,
-    unique_states: usize,
-    transitions: usize,
-    depth: usize,
-) -> Pin {
+const fn pin(name: &'static str, unique_states: usize, transitions: usize, depth: usize) -> Pin {
     Pin { name, unique_states, transitions, depth }
 }
 
@@ -93,16 +88,13 @@ pub const KILLERS: &[(Bug, &[&str])] = &[
 ];
 
 /// Seeded bugs that no configuration notices, and why.
-pub const GAPS: &[(Bug, &str)] = &[
-];
+pub const GAPS: &[(Bug, &str)] = &[];
 
 /// Configurations that kill no bug which no other kills, and what they are there for.
-pub const REDUNDANT: &[(&str, &str)] = &[
-];
+pub const REDUNDANT: &[(&str, &str)] = &[];
 
 /// Situations that no quick configuration reaches, and why.
-pub const UNREACHED: &[(Witness, &str)] = &[
-];
+pub const UNREACHED: &[(Witness, &str)] = &[];
 
 /// Returns what the configuration called `name` must find.
 #[must_use]

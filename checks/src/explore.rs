@@ -145,10 +145,12 @@ impl<R: Rules> Model for Explored<R> {
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
         let mut plain = Vec::new();
         self.world.actions(&state.state, &mut plain);
-        actions.extend(plain.into_iter().map(|action| Choice {
-            action,
-            label: headline(&self.world, &state.state, action),
-        }));
+        actions.extend(
+            plain.into_iter().map(|action| Choice {
+                action,
+                label: headline(&self.world, &state.state, action),
+            }),
+        );
     }
 
     fn next_state(&self, state: &Self::State, choice: Choice) -> Option<Self::State> {

@@ -3,16 +3,16 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod diagram;
 pub mod evidence;
 pub mod expected;
-pub mod fleet;
-pub mod source;
-pub mod diagram;
 pub mod explore;
+pub mod fleet;
 pub mod kill;
 pub mod label;
 pub mod page;
 pub mod run;
+pub mod source;
 pub mod story;
 pub mod table;
 pub mod trace;

@@ -146,9 +146,9 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
 /// Fills in who sent a gossip answer that arrives in `scene`: the segment that was asked last.
 pub fn attribute(scene: &mut Scene, action: Action, earlier: &[Action]) {
     let Action::Gossip { group, position } = action else { return };
-    let asked = earlier.iter().rev().find_map(|earlier| match *earlier {
-        Action::Pull { group: of, into, from } if (of, into) == (group, position) => Some(from),
-        _ => None,
+    let asked = earlier.iter().rev().find_map(|earlier| {
+        let Action::Pull { group: of, into, from } = *earlier else { return None };
+        (of == group && into == position).then_some(from)
     });
     let sender = asked.and_then(|asked| place(group, asked)).map(|(_, _, party)| party);
     if let Some(Beat::Arrow { from, .. }) = scene.beats.first_mut() {
@@ -277,7 +277,12 @@ impl<R: Rules> Narrator<'_, R> {
 
     /// Returns whether `answer` is on its way at the end of the step; if not, it has arrived, or
     /// would be no news to anybody.
-    fn is_waiting(&self, group: PgId, position: Position, answer: &(VolumeEpoch, ToWriter)) -> bool {
+    fn is_waiting(
+        &self,
+        group: PgId,
+        position: Position,
+        answer: &(VolumeEpoch, ToWriter),
+    ) -> bool {
         let is_in = |state: &State| self.world.outbox(state, group, position).contains(answer);
         // The same answer may have been on its way before: then the writers tell.
         is_in(self.after)
@@ -454,7 +459,8 @@ impl<R: Rules> Narrator<'_, R> {
         if let (Some(old), Some(new)) = (old, new) {
             let change = self.names.change(old.durable(), new.durable());
             if !change.is_empty() {
-                self.beats.push(Beat::Durable { at, label: format!("after the restart: {change}") });
+                self.beats
+                    .push(Beat::Durable { at, label: format!("after the restart: {change}") });
             }
         }
     }

@@ -35,14 +35,8 @@ pub enum Cell {
 
 impl Cell {
     /// Every kind of cell, in the order of a legend.
-    pub const ALL: [Self; 6] = [
-        Self::Held,
-        Self::Unsynced,
-        Self::Missing,
-        Self::Annulled,
-        Self::Revived,
-        Self::Altered,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Held, Self::Unsynced, Self::Missing, Self::Annulled, Self::Revived, Self::Altered];
 
     /// Returns the word for it.
     #[must_use]

@@ -323,7 +323,9 @@ fn play_under(
     let Trace { seed, steps, .. } = trace;
     match bug {
         None => play(&World::new(configuration, Sound, *seed), None, steps, missing),
-        Some(bug) => play(&World::new(configuration, Seeded(bug), *seed), Some(bug), steps, missing),
+        Some(bug) => {
+            play(&World::new(configuration, Seeded(bug), *seed), Some(bug), steps, missing)
+        }
     }
 }
 
@@ -361,7 +363,8 @@ fn play<R: Rules>(
     }
     let broken = world.verdict(&state);
     let explanation = explain(world, &state);
-    let replay = Replay { configuration: *world.configuration(), bug, start, played, broken, explanation };
+    let replay =
+        Replay { configuration: *world.configuration(), bug, start, played, broken, explanation };
     Ok((steps, replay))
 }
 

@@ -28,6 +28,7 @@ fn all() -> Result<Vec<(Trace, Replay)>, TraceError> {
         ("zombie-e2r2", Bug::NoFence),
         ("crash-split", Bug::TornTailAccepted),
         ("gossip-messages", Bug::GossipWithoutHistory),
+        ("crash-split", Bug::DuplicateAckCounted),
         ("two-groups-r2", Bug::VclIsMinPgcl),
     ];
     let with_replay = |(name, bug)| {
@@ -82,7 +83,8 @@ fn a_counterexample_is_a_legible_picture() -> Result<(), TraceError> {
             Ok(document) => document,
             Err(error) => panic!("not XML: {error}"),
         };
-        let texts: Vec<_> = document.descendants().filter(|node| node.has_tag_name("text")).collect();
+        let texts: Vec<_> =
+            document.descendants().filter(|node| node.has_tag_name("text")).collect();
         let says = |label: &str| texts.iter().any(|text| text.text() == Some(label));
         assert!(says("clients"));
         for writer in &replay.end().writers {

@@ -10,6 +10,7 @@
 pub mod configuration;
 mod intern;
 pub mod invariant;
+mod machine;
 pub mod step;
 pub mod story;
 pub mod volume_spec;

@@ -3,15 +3,12 @@
 
 use std::fmt;
 
-use quorate_core::effect::{
-    CommandRefusal, Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput,
-};
-use quorate_core::id::{PageId, PgId, Position, Ticket, WriteId};
-use quorate_core::image::{SegmentImage, Survivor};
+use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, ToSegment, ToWriter};
-use quorate_core::record::{Change, Payload, Record};
-use quorate_core::refusal::Refusal;
+use quorate_core::message::{Peer, ToSegment};
+use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
@@ -23,7 +20,7 @@ use crate::invariant;
 use crate::volume_spec::{Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
-    Budget, Disk, SLOTS, Slot, SlotOutcome, State, VolumeOutcome, WRITERS, World, WriterOutcome,
+    Budget, Disk, SLOTS, Slot, State, VolumeOutcome, WRITERS, World, WriterOutcome,
 };
 
 /// One step. Segments are named by group and position, writers by the order of their epochs.
@@ -209,230 +206,6 @@ impl<R: Rules> World<R> {
         self.canonical(state)
     }
 
-    /// Runs a segment with the disk that never fails: everything it submits is durable at once.
-    /// Returns what it says to writers, by epoch, and to segments.
-    fn run_segment(
-        &self,
-        segment: &mut Segment<R>,
-        input: SegmentInput,
-    ) -> (Vec<(quorate_core::epoch::VolumeEpoch, ToWriter)>, Vec<ToSegment>) {
-        let mut inputs = std::collections::VecDeque::from([input]);
-        let (mut answers, mut messages, mut effects) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(input) = inputs.pop_front() {
-            segment.step(input, &mut effects);
-            for effect in effects.drain(..) {
-                match effect {
-                    SegmentEffect::Persist { id, .. } => {
-                        inputs.push_back(SegmentInput::Durable(id));
-                    }
-                    SegmentEffect::SendSegment { message, .. } => messages.push(message),
-                    SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
-                    SegmentEffect::Unusable(refusal) => {
-                        self.witnesses.saw_if(
-                            matches!(refusal, Refusal::Fenced { .. }),
-                            Witness::GossipRefused,
-                        );
-                    }
-                }
-            }
-        }
-        (answers, messages)
-    }
-
-    /// Gives `slot` an input, as far as one step of this configuration goes.
-    fn step_slot(&self, mut slot: Slot<R>, input: SegmentInput) -> SlotOutcome {
-        let before = slot.segment.durable().clone();
-        let is_durable = matches!(input, SegmentInput::Durable(_));
-        let answers = if self.configuration.granularity == Granularity::Fused {
-            self.run_segment(&mut slot.segment, input).0
-        } else {
-            let mut effects = Vec::new();
-            slot.segment.step(input, &mut effects);
-            let mut answers = Vec::new();
-            for effect in effects {
-                match effect {
-                    SegmentEffect::Persist { id, write } => {
-                        if let Some(disk) = &mut slot.disk {
-                            disk.writes.push((id, write, false));
-                        }
-                    }
-                    SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
-                    SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
-                }
-            }
-            answers
-        };
-        self.witness_slot(&before, &slot, &answers);
-        let mut at_once = answers;
-        if self.configuration.granularity == Granularity::Split {
-            // An answer that needed no durable write says what the segment would still say, or
-            // more, if the request had come later; requests can always come later. So only the
-            // other answers, and reports to a seal, are on their way for a while.
-            let waits = |(_, message): &(_, ToWriter)| {
-                is_durable || matches!(message, ToWriter::Sealed { .. })
-            };
-            slot.outbox.extend(at_once.extract_if(.., |answer| waits(answer)));
-            self.sort_outbox(&mut slot);
-        }
-        let replies: Vec<u32> =
-            at_once.into_iter().map(|(_, message)| self.to_writer.intern(message)).collect();
-        SlotOutcome { slot: self.intern_slot(slot), replies: self.replies.intern(replies) }
-    }
-
-    fn sort_outbox(&self, slot: &mut Slot<R>) {
-        slot.outbox.sort_by_cached_key(|answer| crate::intern::hash_of(self.seed, answer));
-        slot.outbox.dedup();
-    }
-
-    fn witness_slot(
-        &self,
-        before: &SegmentImage,
-        slot: &Slot<R>,
-        answers: &[(quorate_core::epoch::VolumeEpoch, ToWriter)],
-    ) {
-        let after = slot.segment.durable();
-        let saw = &self.witnesses;
-        saw.saw_if(after.records().len() < before.records().len(), Witness::Dropped);
-        let had_hole = before.records().last().is_some_and(|last| last.lsn > before.scl().lsn());
-        saw.saw_if(had_hole && after.scl() > before.scl(), Witness::HoleFilled);
-        let is_late = after.records().len() > before.records().len()
-            && slot.segment.heard() > after.history().epoch();
-        saw.saw_if(is_late && answers.is_empty(), Witness::DurableAfterSeal);
-        for (_, answer) in answers {
-            match answer {
-                ToWriter::Ack { .. } => saw.saw(Witness::Acked),
-                ToWriter::Refused { refusal, ticket, .. } => {
-                    saw.saw_if(
-                        ticket.is_some() && matches!(refusal, Refusal::Fenced { .. }),
-                        Witness::ConfirmRefused,
-                    );
-                    saw.saw(Witness::of_refusal(refusal));
-                }
-                ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
-            }
-        }
-    }
-
-    fn deliver(&self, slot: u32, message: u32) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | u64::from(message);
-        self.memos.deliver.get_or(key, || {
-            let input = writer_message(self.to_segment.get(message));
-            self.step_slot(self.slots.get(slot).slot.clone(), input)
-        })
-    }
-
-    /// The whole of a gossip exchange but for the sync: request, answer, receipt.
-    fn pull(&self, into: u32, from: u32) -> SlotOutcome {
-        let key = u64::from(into) << 32 | u64::from(from);
-        self.memos.pull.get_or(key, || {
-            let slot = self.slots.get(into).slot.clone();
-            let nothing = SlotOutcome { slot: into, replies: 0 };
-            let Some(request) = request_of(&slot.segment) else { return nothing };
-            let Some(answer) = self.answer_pull(from, request) else { return nothing };
-            if let ToSegment::Pulled(pulled) = &answer {
-                let is_news = pulled.history.epoch() > slot.segment.durable().history().epoch();
-                self.witnesses.saw_if(is_news, Witness::GossipHistory);
-                self.witnesses.saw_if(!pulled.records.is_empty(), Witness::GossipRecord);
-            }
-            self.step_slot(slot, from_segment(answer))
-        })
-    }
-
-    fn answer_pull(&self, from: u32, request: ToSegment) -> Option<ToSegment> {
-        let mut segment = self.slots.get(from).slot.segment.clone();
-        self.run_segment(&mut segment, from_segment(request)).1.pop()
-    }
-
-    /// Gives a writer an answer of the segment at `position` of `group`.
-    fn answer(
-        &self,
-        writer: u32,
-        number: u8,
-        group: u8,
-        position: u8,
-        reply: u32,
-    ) -> WriterOutcome {
-        assert!(reply < 1 << 26, "more than 2^26 distinct answers");
-        let place = u64::from(group) << 3 | u64::from(position);
-        let key = u64::from(writer) << 32 | u64::from(reply) << 6 | place;
-        self.memos.answer.get_or(key, || {
-            let from = position_of(position);
-            let group = PgId::new(u32::from(group));
-            let message = self.to_writer.get(reply).clone();
-            let machine = &self.writers.get(writer).machine;
-            let foreign =
-                matches!(&message, ToWriter::Ack { epoch, .. } if *epoch != machine.epoch());
-            self.witnesses.saw_if(foreign, Witness::AckOfOtherEpoch);
-            self.step_writer(writer, number, WriterInput::Receive { group, from, message })
-        })
-    }
-
-    fn step_writer(&self, writer: u32, number: u8, input: WriterInput) -> WriterOutcome {
-        let node = self.writers.get(writer);
-        let mut machine = node.machine.clone();
-        let mut effects = Vec::new();
-        let is_question = matches!(input, WriterInput::Confirm { .. });
-        machine.step(input, &mut effects);
-        let mut events = Vec::new();
-        if is_question {
-            events.push(Event::Asked);
-        }
-        let mut written: Vec<Record> = Vec::new();
-        for effect in &effects {
-            if let WriterEffect::Send { message: ToSegment::Append(append), .. } = effect {
-                written.extend(&append.records);
-            }
-        }
-        written.sort_unstable();
-        for effect in &effects {
-            let WriterEffect::Report(report) = effect else { continue };
-            self.witness_report(report);
-            match report {
-                Report::Confirmed { read_point, .. } => {
-                    events.push(Event::Confirmed(read_point.lsn()));
-                }
-                Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
-                Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),
-                Report::Written { .. } => {
-                    events.push(Event::Written(std::mem::take(&mut written)));
-                }
-                Report::Overtaken { .. }
-                | Report::Read { .. }
-                | Report::ReadRefused { .. }
-                | Report::Refused(_)
-                | Report::Rejected { .. } => {}
-            }
-        }
-        let has_grown = machine.history().is_some_and(|history| history.ranges().len() > 2);
-        self.witnesses.saw_if(has_grown, Witness::HistoryGrew);
-        let mut sent = node.sent.clone();
-        if machine.phase() == PhaseName::Fenced {
-            // What a writer that knows that it is overtaken has sent can still arrive: it stays.
-            sent.retain(|sent| !matches!(sent.message, ToSegment::Confirm(_)));
-        }
-        if self.configuration.seals_stop && machine.phase() != PhaseName::Sealing {
-            sent.retain(|sent| !matches!(sent.message, ToSegment::Seal(_)));
-        }
-        let writer = self.intern_writer(machine, sent, &effects);
-        let events = if events.is_empty() { 0 } else { self.events.intern((number, events)) };
-        WriterOutcome { writer, events }
-    }
-
-    fn witness_report(&self, report: &Report) {
-        match report {
-            Report::Confirmed { .. } => self.witnesses.saw(Witness::Confirmed),
-            Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
-            Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
-            Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
-            Report::Refused(CommandRefusal::Throttled) => self.witnesses.saw(Witness::Throttled),
-            Report::Read { .. }
-            | Report::ReadRefused { .. }
-            | Report::Refused(_)
-            | Report::Rejected { .. }
-            | Report::Written { .. } => {}
-        }
-    }
-
     /// Applies a writer's step to the state, and its reports to the abstract volume.
     fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
         state.set_writer(index, outcome.writer);
@@ -528,107 +301,6 @@ impl<R: Rules> World<R> {
                 state.set_slot(index, self.keep_answers(slot, kept));
             }
         }
-    }
-
-    /// Returns `slot` with only those of its unsent answers whose bits are set in `kept`.
-    fn keep_answers(&self, slot: u32, kept: u32) -> u32 {
-        if kept.count_ones() as usize == self.slots.get(slot).answers.len() {
-            return slot;
-        }
-        let key = u64::from(slot) << 32 | u64::from(kept) << 8 | 6;
-        let keep = || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            let mut number = 0u32;
-            slot.outbox.retain(|_| {
-                number = number.saturating_add(1);
-                kept & 1 << number.saturating_sub(1) != 0
-            });
-            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
-        };
-        self.memos.local.get_or(key, keep).slot
-    }
-
-    fn sync(&self, slot: u32, index: u8) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 1;
-        self.memos.local.get_or(key, || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            let id = WriteId::new(u64::from(index));
-            if let Some(disk) = &mut slot.disk {
-                if let Some(write) = disk.writes.iter_mut().find(|write| write.0 == id) {
-                    write.2 = true;
-                }
-                while disk.writes.first().is_some_and(|write| write.2) {
-                    let (_, write, _) = disk.writes.remove(0);
-                    if disk.image.apply_under(self.rules, &write).is_err() {
-                        break;
-                    }
-                }
-            }
-            let oldest = slot.segment.pending().next().map(|(oldest, _, _)| oldest);
-            self.witnesses.saw_if(oldest.is_some_and(|oldest| oldest < id), Witness::OutOfOrder);
-            self.step_slot(slot, SegmentInput::Durable(id))
-        })
-    }
-
-    fn crash(&self, slot: u32, survivors: u8, torn: bool) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | u64::from(survivors) << 9 | u64::from(torn) << 8 | 2;
-        self.memos.local.get_or(key, || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            let Some(disk) = &mut slot.disk else {
-                return SlotOutcome { slot: u32::MAX, replies: 0 };
-            };
-            let writes = std::mem::take(&mut disk.writes);
-            let kept = usize::from(survivors);
-            let witnesses = &self.witnesses;
-            witnesses.saw_if(kept < writes.len() && !torn, Witness::CrashLost);
-            witnesses.saw_if(torn, Witness::CrashTore);
-            witnesses.saw_if(kept > 0, Witness::CrashKept);
-            let log = writes.into_iter().enumerate().map(|(index, (_, write, _))| match index {
-                _ if index < kept => Survivor::Whole(write),
-                _ if index == kept && torn => Survivor::Torn(write),
-                _ => Survivor::Missing,
-            });
-            // An image that contradicts itself would stop a real segment; here the segment then
-            // stays with what it could apply.
-            let _ = disk.image.replay_under(self.rules, log);
-            slot.segment = Segment::recover_under(self.rules, disk.image.clone());
-            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
-        })
-    }
-
-    fn take_answer(&self, slot: u32, index: u8) -> SlotOutcome {
-        let key = u64::from(slot) << 32 | u64::from(index) << 8 | 3;
-        self.memos.local.get_or(key, || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            if usize::from(index) >= slot.outbox.len() {
-                return SlotOutcome { slot: u32::MAX, replies: 0 };
-            }
-            let (_, message) = slot.outbox.remove(usize::from(index));
-            let replies = self.replies.intern(vec![self.to_writer.intern(message)]);
-            SlotOutcome { slot: self.intern_slot(slot), replies }
-        })
-    }
-
-    /// A request reaches `from`, and its answer is on its way to `into`. A segment has one pull
-    /// under way: an answer that was still on its way is lost.
-    fn ask_gossip(&self, into: u32, from: u32) -> SlotOutcome {
-        let key = u64::from(into) << 32 | u64::from(from);
-        self.memos.pull.get_or(key, || {
-            let mut slot = self.slots.get(into).slot.clone();
-            let answer = request_of(&slot.segment).and_then(|r| self.answer_pull(from, r));
-            slot.inbox = answer.into_iter().collect();
-            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
-        })
-    }
-
-    fn receive_gossip(&self, slot: u32) -> SlotOutcome {
-        self.memos.local.get_or(u64::from(slot) << 32 | 5, || {
-            let mut slot = self.slots.get(slot).slot.clone();
-            let Some(answer) = slot.inbox.pop() else {
-                return SlotOutcome { slot: u32::MAX, replies: 0 };
-            };
-            self.step_slot(slot, from_segment(answer))
-        })
     }
 
     /// Carries out one step; `None` when it changes nothing.
@@ -868,16 +540,16 @@ fn is_first(keys: &[u64], position: usize) -> bool {
     keys.iter().take(position).all(|other| Some(other) != key)
 }
 
-fn writer_message(message: &ToSegment) -> SegmentInput {
+pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
     let from = Peer::Writer(quorate_core::epoch::VolumeEpoch::ZERO);
     SegmentInput::Receive { from, message: message.clone() }
 }
 
-fn from_segment(message: ToSegment) -> SegmentInput {
+pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
     SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
 }
 
-fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
+pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
     let mut effects = Vec::new();
     segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
     effects.into_iter().find_map(|effect| match effect {
@@ -888,7 +560,7 @@ fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
     })
 }
 
-fn position_of(position: u8) -> Position {
+pub(crate) fn position_of(position: u8) -> Position {
     match Position::new(usize::from(position)) {
         Some(position) => position,
         None => unreachable!("positions of models are below the most segments of a group"),
