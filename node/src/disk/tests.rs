@@ -1,0 +1,247 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm
+)]
+
+use quorate_core::image::SegmentImage;
+
+use super::*;
+use crate::config::{self, VolumeId};
+use crate::testing::{MemoryFile, append, empty_log, identity, install, promise, record};
+
+/// A small log, and what it must be after each of its frames.
+struct Sample {
+    bytes: Vec<u8>,
+    /// Where each frame begins; the last one is the end of the log.
+    starts: Vec<usize>,
+    images: Vec<SegmentImage>,
+    /// The payload of every record.
+    payloads: Vec<(Record, Vec<u8>)>,
+}
+
+type Opened = (SegmentLog<MemoryFile>, SegmentImage, Replay);
+
+fn open(bytes: Vec<u8>) -> Result<Opened, OpenError> {
+    SegmentLog::open(MemoryFile::new(bytes), &identity())
+}
+
+/// Makes a log of five frames; the last `unsynced` of them are written and not synced.
+fn sample(unsynced: usize) -> Sample {
+    let first = (record(11, 0, 1, b"eleven"), b"eleven".to_vec());
+    let second = (record(12, 11, 1, b""), Vec::new());
+    let third = (record(13, 12, 1, b"thirteen"), b"thirteen".to_vec());
+    let frames = [
+        promise(1),
+        install(1, 0, 10),
+        append(1, &[first.0, second.0]),
+        append(1, &[third.0]),
+        promise(2),
+    ];
+    let payloads = vec![first, second, third];
+
+    let file = empty_log();
+    let (mut log, mut image, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    let mut starts = vec![file.contents().len()];
+    let mut images = vec![image.clone()];
+    for (index, frame) in frames.iter().enumerate() {
+        let of = |record: &Record| {
+            let found = payloads.iter().find(|(known, _)| known == record);
+            found.map(|(_, bytes)| bytes.as_slice()).unwrap()
+        };
+        let bytes: Vec<&[u8]> = frame.records.iter().map(of).collect();
+        log.append(frame, &bytes).unwrap();
+        let through = file.sync().unwrap();
+        if index + unsynced < frames.len() {
+            log.settle(through);
+        }
+        image.apply(frame).unwrap();
+        starts.push(file.contents().len());
+        images.push(image.clone());
+    }
+    Sample { bytes: file.contents(), starts, images, payloads }
+}
+
+/// Checks that what was opened is the state after exactly `frames` frames, to the last payload.
+fn assert_state(sample: &Sample, opened: &Opened, frames: usize) {
+    let (log, image, replay) = opened;
+    assert_eq!(*image, sample.images[frames]);
+    assert_eq!(replay.frames, frames as u64);
+    for record in image.records() {
+        let (_, expected) = sample.payloads.iter().find(|(known, _)| known == record).unwrap();
+        assert_eq!(log.read(record).unwrap(), *expected);
+    }
+}
+
+#[test]
+fn a_log_comes_back_as_it_was_written() {
+    let sample = sample(0);
+    assert_state(&sample, &open(sample.bytes.clone()).unwrap(), 5);
+}
+
+/// A flipped bit must never come back as data: either the log is refused, or the frame was the tail
+/// that nothing proves to have been durable.
+#[test]
+fn every_flipped_bit_is_found() {
+    for unsynced in [0, 1, 3] {
+        let sample = sample(unsynced);
+        for bit in 0..sample.bytes.len() * 8 {
+            let mut bytes = sample.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let frame = sample.starts.iter().rposition(|start| *start <= bit / 8);
+            match (open(bytes), frame) {
+                (Err(OpenError::Header(HeaderError::Corrupt)), None) => {}
+                (Err(OpenError::Corrupt { offset, .. }), Some(frame)) => {
+                    assert_eq!(offset, sample.starts[frame] as u64);
+                    // Some frame behind this one was made when it was durable.
+                    assert!(frame + unsynced.max(1) < 5, "bit {bit}");
+                }
+                (Ok(opened), Some(frame)) => {
+                    assert!(frame + unsynced.max(1) >= 5, "bit {bit}");
+                    assert_state(&sample, &opened, frame);
+                }
+                (other, frame) => panic!("bit {bit} in frame {frame:?}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+}
+
+/// A log that a crash has cut short must come back as some state that it was in.
+#[test]
+fn every_truncation_is_a_torn_tail_or_a_damaged_header() {
+    let sample = sample(0);
+    for length in 0..sample.bytes.len() {
+        let opened = open(sample.bytes[..length].to_vec());
+        match sample.starts.iter().rposition(|start| *start <= length) {
+            None => {
+                assert!(matches!(opened, Err(OpenError::Header(HeaderError::Corrupt))), "{length}");
+            }
+            Some(frames) => {
+                let opened = opened.unwrap();
+                assert_state(&sample, &opened, frames);
+                assert_eq!(opened.2.cut_bytes, (length - sample.starts[frames]) as u64);
+            }
+        }
+    }
+}
+
+/// A tail that is cut off must be gone: a later start must not find its remains behind new frames.
+#[test]
+fn a_cut_tail_is_gone_and_the_log_goes_on() {
+    let sample = sample(0);
+    let file = MemoryFile::new(sample.bytes[..sample.starts[5] - 1].to_vec());
+    let (mut log, _, replay) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    assert_eq!(replay.frames, 4);
+    assert_eq!(file.contents().len(), sample.starts[4]);
+    log.append(&promise(2), &[]).unwrap();
+    log.settle(file.sync().unwrap());
+    assert_state(&sample, &open(file.contents()).unwrap(), 5);
+}
+
+/// A crash may lose an early frame and keep a later one, if neither was synced.
+#[test]
+fn unsynced_frames_may_be_lost_out_of_order() {
+    let sample = sample(2);
+    let mut bytes = sample.bytes.clone();
+    bytes[sample.starts[3]..sample.starts[4]].fill(0);
+    assert_state(&sample, &open(bytes).unwrap(), 3);
+}
+
+/// Frames that vanish from the middle must not go unnoticed, though all that are left are whole.
+#[test]
+fn missing_frames_are_corruption() {
+    let sample = sample(0);
+    let mut bytes = sample.bytes[..sample.starts[2]].to_vec();
+    bytes.extend(&sample.bytes[sample.starts[3]..]);
+    let reason = match open(bytes) {
+        Err(OpenError::Corrupt { reason, .. }) => reason,
+        other => panic!("{:?}", other.map(|_| ())),
+    };
+    assert_eq!(reason, Corruption::Missing { expected: 2, found: 3 });
+}
+
+/// A log must not be served as another segment's, and each mistake has a name of its own.
+#[test]
+fn another_segments_log_is_refused() {
+    let header = format::encode_header(&identity()).unwrap();
+    let open_as = |expected: LogIdentity| {
+        SegmentLog::open(MemoryFile::new(header.clone()), &expected).map(|_| ())
+    };
+    let ours = identity();
+    let volume = VolumeId::new(0xa1);
+    let other = open_as(LogIdentity { volume, ..ours });
+    assert!(matches!(other, Err(OpenError::OtherSegment { .. })));
+    let position = quorate_core::id::Position::new(3).unwrap();
+    let other = open_as(LogIdentity { position, ..ours });
+    assert!(matches!(other, Err(OpenError::OtherSegment { .. })));
+    let geometry = config::geometry(2).unwrap();
+    let other = open_as(LogIdentity { geometry, ..ours });
+    assert!(matches!(other, Err(OpenError::OtherGeometry { .. })));
+    // A new salt is made at every start; the file's own counts.
+    assert!(open_as(LogIdentity { salt: 1, ..ours }).is_ok());
+}
+
+#[test]
+fn another_version_is_told_from_damage() {
+    let mut header = format::encode_header(&identity()).unwrap();
+    header[8..12].copy_from_slice(&7u32.to_le_bytes());
+    let damaged = open(header.clone()).map(|_| ());
+    assert!(matches!(damaged, Err(OpenError::Header(HeaderError::Corrupt))));
+    let checksum = crc32c::crc32c(&header[..12]);
+    header[12..16].copy_from_slice(&checksum.to_le_bytes());
+    let other = open(header).map(|_| ());
+    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 1 };
+    assert!(matches!(other, Err(OpenError::Header(error)) if error == unsupported));
+}
+
+/// A record that comes by append and by gossip must stay readable while its second frame is on its
+/// way to the disk.
+#[test]
+fn a_record_that_comes_twice_is_always_readable() {
+    let file = empty_log();
+    let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    let twice = record(11, 0, 1, b"twice");
+    log.append(&append(1, &[twice]), &[b"twice"]).unwrap();
+    log.settle(file.sync().unwrap());
+    log.append(&append(1, &[twice]), &[b"twice"]).unwrap();
+    assert_eq!(log.read(&twice).unwrap(), b"twice");
+    log.settle(file.sync().unwrap());
+    assert_eq!(log.read(&twice).unwrap(), b"twice");
+}
+
+/// Bytes in a page that look like a frame of this very log must not be taken for one.
+#[test]
+fn a_frame_stored_in_a_page_proves_nothing() {
+    let stranger = format::encode_frame(0x0bad, 9, u64::MAX, &promise(9), &[]).unwrap();
+    let file = empty_log();
+    let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    log.append(&promise(1), &[]).unwrap();
+    log.settle(file.sync().unwrap());
+    let start = file.contents().len();
+    let holder = record(11, 0, 1, &stranger);
+    log.append(&append(1, &[holder]), &[&stranger]).unwrap();
+    file.sync();
+    let mut bytes = file.contents();
+    bytes[start + FRAME_HEADER_BYTES] ^= 1;
+    let (_, _, replay) = open(bytes).unwrap();
+    assert_eq!(replay.frames, 1);
+    assert!(replay.cut_bytes > 0);
+}
+
+/// The bytes on disk are a promise to every later version. They change only with the version.
+#[test]
+fn the_format_is_as_it_was() {
+    let sample = sample(0);
+    assert_eq!(format::FORMAT_VERSION, 1);
+    let digest = crc32c::crc32c(&sample.bytes);
+    assert_eq!((sample.bytes.len(), digest), (GOLDEN_BYTES, GOLDEN_CRC));
+    let frame = format::encode_frame(1, 2, 3, &promise(4), &[]).unwrap();
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_FRAME);
+}
+
+const GOLDEN_BYTES: usize = 678;
+const GOLDEN_CRC: u32 = 154_953_430;
+const GOLDEN_FRAME: &str = "5152544652414d450200000000000000030000000000000021000000000000002cac1b13e3ddcd8e\
+    040000000000000007000000000000000000000000000000000000000000000000";

@@ -1,0 +1,587 @@
+//! A storage node: one loop that turns events into inputs and effects into bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{InstanceId, Position};
+use quorate_core::message::{Peer, ToSegment};
+
+use crate::clock::Moment;
+use crate::config::NodeConfig;
+use crate::connection::{Connection, READ_BYTES};
+use crate::disk::{Replay, SegmentLog};
+use crate::env::{Environment, Event, Token};
+use crate::format::{self, LogIdentity};
+use crate::gossip::Gossip;
+use crate::host::{HostError, Outgoing, SegmentHost};
+use crate::link::{Link, LinkEvent};
+use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welcome, WireError};
+
+mod error;
+
+pub use error::NodeError;
+
+/// The most connections that a node takes.
+const CALLERS_MAX: usize = 64;
+
+/// How long a caller may take to say who it is.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+
+/// Above so many bytes on their way to the disk, a node stops reading what would add to them.
+const WAITING_BYTES_MAX: u64 = 32 << 20;
+
+/// Above so many bytes that a caller doesn't fetch, a node stops taking its questions.
+const BACKLOG_BYTES_MAX: usize = 32 << 20;
+
+/// How long after its last write an idle segment marks its log as durable.
+const MARK_AFTER: Duration = Duration::from_millis(50);
+
+/// How long after a writer's last records a segment without holes asks its peers again.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// The most callers accepted before those that are connected have their turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// The most frames taken from one connection before the others have their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// Somebody who has connected to this node.
+#[derive(Debug)]
+struct Caller<S> {
+    connection: Connection<S>,
+    role: CallerRole,
+    since: Moment,
+}
+
+/// Who a caller is.
+#[derive(Clone, Copy, Debug)]
+enum CallerRole {
+    Observer,
+    Segment(Position),
+    Unknown,
+    /// A writer, with the epoch of its last message.
+    Writer {
+        instance: InstanceId,
+        epoch: VolumeEpoch,
+    },
+}
+
+/// A storage node of one segment.
+#[derive(Debug)]
+pub struct Node<E: Environment> {
+    env: E,
+    config: NodeConfig,
+    host: SegmentHost<E::Log>,
+    gossip: Gossip,
+    /// No question is asked before so many writes are durable: the answer to the last one would
+    /// come again.
+    gossip_after: u64,
+    /// How many writes the segment had made when the last mark was set, the mark included.
+    marked: u64,
+    /// How many writes the segment had made at the last turn, and since when.
+    wrote: (u64, Moment),
+    /// The epoch of the segment's history at the last turn.
+    history: VolumeEpoch,
+    /// When a writer last sent records.
+    appended: Moment,
+    listener: E::Listener,
+    listener_token: Token,
+    /// Whether somebody may be waiting to be accepted.
+    is_accepting: bool,
+    callers: BTreeMap<Token, Caller<E::Stream>>,
+    /// By position; none to itself.
+    links: BTreeMap<Position, Link<E::Stream>>,
+    /// Callers that may have something to read.
+    busy: BTreeSet<Token>,
+    /// Links that may have something to read.
+    busy_links: BTreeSet<Position>,
+    buffer: Vec<u8>,
+    outgoing: Vec<Outgoing>,
+}
+
+impl<E: Environment> Node<E> {
+    /// Opens the segment's log and starts to listen.
+    ///
+    /// # Errors
+    /// [`NodeError`] says why the node can't start.
+    pub fn start(mut env: E, config: NodeConfig) -> Result<(Self, Replay), NodeError> {
+        config.check()?;
+        let NodeConfig { volume, group, position, geometry, .. } = config;
+        let salt = env.random()?;
+        let identity = LogIdentity { volume, group, position, geometry, salt };
+        let header = format::encode_header(&identity)?;
+        let directory = config.directory.clone();
+        let file = env
+            .open_log(&directory, &header)
+            .map_err(|error| NodeError::Log { directory: directory.clone(), error })?;
+        let (log, image, replay) = SegmentLog::open(file, &identity)
+            .map_err(|error| NodeError::Open { directory, error })?;
+        let address = config.listen;
+        let (listener_token, listener) =
+            env.listen(address).map_err(|error| NodeError::Listen { address, error })?;
+        let now = env.now();
+        let role = Role::Segment { position };
+        let links = geometry
+            .quorums()
+            .positions()
+            .zip(&config.peers)
+            .filter(|(other, _)| *other != position)
+            .map(|(other, address)| {
+                let hello = Hello { volume, group, position: other, role };
+                (other, Link::new(*address, hello, now))
+            })
+            .collect();
+        let node = Self {
+            history: image.history().epoch(),
+            host: SegmentHost::new(image, log),
+            gossip: Gossip::new(now),
+            gossip_after: 0,
+            marked: 0,
+            wrote: (0, now),
+            appended: now,
+            env,
+            config,
+            listener,
+            listener_token,
+            is_accepting: false,
+            callers: BTreeMap::new(),
+            links,
+            busy: BTreeSet::new(),
+            busy_links: BTreeSet::new(),
+            buffer: vec![0; READ_BYTES],
+            outgoing: Vec::new(),
+        };
+        Ok((node, replay))
+    }
+
+    /// Serves until `is_over`, which is asked at every turn.
+    ///
+    /// # Errors
+    /// [`NodeError`] says why the node has to stop.
+    pub fn run(&mut self, is_over: impl Fn() -> bool) -> Result<(), NodeError> {
+        while !is_over() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for events once and does what follows from them.
+    ///
+    /// # Errors
+    /// [`NodeError`] says why the node has to stop.
+    pub fn turn(&mut self) -> Result<(), NodeError> {
+        self.tick()?;
+        self.flush();
+        let mut events = Vec::new();
+        let deadline = self.deadline();
+        self.env.wait(Some(deadline), &mut events)?;
+        for event in events {
+            self.take_event(event)?;
+        }
+        if self.is_accepting {
+            self.accept();
+        }
+        self.serve_links()?;
+        self.serve_callers()
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::Durable { through } => {
+                let settled = self.host.settle(through, &mut self.outgoing);
+                self.check(settled)?;
+                self.deliver(None);
+                Ok(())
+            }
+            Event::LogFailed { error } => {
+                Err(NodeError::LogFailed { directory: self.config.directory.clone(), error })
+            }
+            Event::Ready { token, .. } if token == self.listener_token => {
+                self.is_accepting = true;
+                Ok(())
+            }
+            Event::Ready { token, readable, writable } => {
+                if let Some(caller) = self.callers.get_mut(&token) {
+                    caller.connection.ready(readable, writable);
+                    self.busy.insert(token);
+                } else {
+                    let links = &mut self.links;
+                    let link = links.iter_mut().find_map(|(position, link)| {
+                        link.ready(token, readable, writable).then_some(*position)
+                    });
+                    self.busy_links.extend(link);
+                }
+                Ok(())
+            }
+            Event::Woken => Ok(()),
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let (token, stream) = match self.env.accept(&mut self.listener) {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_accepting = false;
+                    return;
+                }
+                // It is about one caller, who will call again; others may be waiting.
+                Err(_) => continue,
+            };
+            let mut connection = Connection::new(stream);
+            if self.callers.len() >= CALLERS_MAX {
+                // Written at once or not at all: whoever floods a node gets nothing kept.
+                if let Ok(frame) = wire::encode(&Envelope::Refused(HelloRefusal::Full), &[]) {
+                    connection.send(Arc::new(frame));
+                    connection.ready(false, true);
+                    let _ = connection.flush();
+                }
+                continue;
+            }
+            let since = self.env.now();
+            self.callers.insert(token, Caller { connection, role: CallerRole::Unknown, since });
+        }
+    }
+
+    /// Takes what the segments have answered that this one called.
+    fn serve_links(&mut self) -> Result<(), NodeError> {
+        for position in std::mem::take(&mut self.busy_links) {
+            while let Some(link) = self.links.get_mut(&position) {
+                match link.next(&mut self.env, &mut self.buffer) {
+                    None => break,
+                    Some(LinkEvent::Down) => self.gossip.lost(position),
+                    // Somebody to ask.
+                    Some(LinkEvent::Up(_)) => {}
+                    Some(LinkEvent::Frame(frame)) => self.take_answer(position, *frame)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, from: Position, frame: Frame) -> Result<(), NodeError> {
+        let message = match frame.envelope {
+            Envelope::ToSegment(message @ (ToSegment::Pulled(_) | ToSegment::Behind { .. })) => {
+                message
+            }
+            Envelope::Hello(_)
+            | Envelope::Refused(_)
+            | Envelope::Status(_)
+            | Envelope::StatusRequest
+            | Envelope::ToSegment(_)
+            | Envelope::ToWriter(_)
+            | Envelope::Welcome(_) => {
+                let now = self.env.now();
+                if let Some(link) = self.links.get_mut(&from) {
+                    link.fail(&mut self.env, now);
+                }
+                self.gossip.lost(from);
+                return Ok(());
+            }
+        };
+        let batch = self.config.geometry.limits().batch_records_max as usize;
+        let has_more =
+            matches!(&message, ToSegment::Pulled(pulled) if pulled.records.len() >= batch);
+        let received =
+            self.host.receive(Peer::Segment(from), message, &frame.payload, &mut self.outgoing);
+        self.check(received)?;
+        self.gossip.answered(from, has_more);
+        self.gossip_after = self.host.submitted();
+        self.deliver(None);
+        Ok(())
+    }
+
+    /// Takes what callers have sent, in turns.
+    fn serve_callers(&mut self) -> Result<(), NodeError> {
+        for token in std::mem::take(&mut self.busy) {
+            for _ in 0..FRAMES_PER_TURN {
+                let Some(caller) = self.callers.get_mut(&token) else { break };
+                if is_paused(&self.host, caller) {
+                    self.busy.insert(token);
+                    break;
+                }
+                match caller.connection.receive(&mut self.buffer) {
+                    Ok(None) => {
+                        self.busy.remove(&token);
+                        break;
+                    }
+                    Ok(Some(frame)) => {
+                        if self.take_frame(token, frame)?.is_none() {
+                            self.hang_up(token);
+                        } else {
+                            // There may be another one.
+                            self.busy.insert(token);
+                        }
+                    }
+                    Err(error) => {
+                        self.explain(token, &error);
+                        self.hang_up(token);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a caller of another version which one is spoken here: every frame says so.
+    fn explain(&mut self, token: Token, error: &crate::connection::ConnectionError) {
+        use crate::connection::ConnectionError::Wire;
+        if let Wire(WireError::UnsupportedVersion { .. }) = error {
+            self.send(token, &Envelope::Refused(HelloRefusal::OtherVersion));
+        }
+    }
+
+    fn hang_up(&mut self, token: Token) {
+        if let Some(mut caller) = self.callers.remove(&token) {
+            let _ = caller.connection.flush();
+        }
+        self.busy.remove(&token);
+    }
+
+    /// Takes one frame of a caller; `None` when the connection is to end.
+    fn take_frame(&mut self, token: Token, frame: Frame) -> Result<Option<()>, NodeError> {
+        let Some(caller) = self.callers.get_mut(&token) else { return Ok(None) };
+        match (caller.role, frame.envelope) {
+            (CallerRole::Unknown, Envelope::Hello(hello)) => Ok(self.greet(token, &hello)),
+            (CallerRole::Unknown, _) => Ok(None),
+            (_, Envelope::StatusRequest) => {
+                let status = self.host.status();
+                Ok(self.send(token, &Envelope::Status(status)))
+            }
+            (CallerRole::Segment(position), Envelope::ToSegment(message @ ToSegment::Pull(_))) => {
+                self.give(token, Peer::Segment(position), message, &frame.payload)
+            }
+            (CallerRole::Writer { instance, .. }, Envelope::ToSegment(message)) => {
+                // A connection speaks for one writer process, whatever its messages say.
+                let Some(epoch) = epoch_of(&message) else { return Ok(None) };
+                if epoch.instance() != instance {
+                    return Ok(None);
+                }
+                caller.role = CallerRole::Writer { instance, epoch };
+                if !frame.payload.is_empty() {
+                    self.appended = self.env.now();
+                }
+                self.give(token, Peer::Writer(epoch), message, &frame.payload)
+            }
+            (
+                CallerRole::Observer | CallerRole::Segment(_) | CallerRole::Writer { .. },
+                Envelope::Hello(_)
+                | Envelope::Refused(_)
+                | Envelope::Status(_)
+                | Envelope::ToSegment(_)
+                | Envelope::ToWriter(_)
+                | Envelope::Welcome(_),
+            ) => Ok(None),
+        }
+    }
+
+    fn give(
+        &mut self,
+        token: Token,
+        from: Peer,
+        message: ToSegment,
+        payload: &[u8],
+    ) -> Result<Option<()>, NodeError> {
+        let received = self.host.receive(from, message, payload, &mut self.outgoing);
+        self.check(received)?;
+        self.deliver(Some(token));
+        Ok(Some(()))
+    }
+
+    fn greet(&mut self, token: Token, hello: &Hello) -> Option<()> {
+        let NodeConfig { volume, group, position, geometry, .. } = self.config;
+        let refusal = if hello.volume != volume {
+            Some(HelloRefusal::WrongVolume { volume })
+        } else if (hello.group, hello.position) != (group, position)
+            || matches!(hello.role, Role::Segment { position: caller } if caller == position)
+        {
+            Some(HelloRefusal::WrongSegment { group, position })
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.send(token, &Envelope::Refused(refusal))?;
+            return None;
+        }
+        let role = match hello.role {
+            Role::Observer => CallerRole::Observer,
+            Role::Segment { position } => CallerRole::Segment(position),
+            Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
+        };
+        if let Some(caller) = self.callers.get_mut(&token) {
+            caller.role = role;
+        }
+        let welcome = Welcome { geometry, status: self.host.status() };
+        self.send(token, &Envelope::Welcome(welcome))
+    }
+
+    /// Queues a message of the node itself; `None` when the caller is gone.
+    fn send(&mut self, token: Token, envelope: &Envelope) -> Option<()> {
+        let frame = wire::encode(envelope, &[]).ok()?;
+        self.callers.get_mut(&token)?.connection.send(Arc::new(frame));
+        Some(())
+    }
+
+    /// Queues what the segment wants to be sent. What can't be delivered is dropped: whoever
+    /// misses it asks again.
+    fn deliver(&mut self, asking: Option<Token>) {
+        for outgoing in self.outgoing.drain(..) {
+            match outgoing {
+                Outgoing::Answer { frame } => {
+                    let caller = asking.and_then(|token| self.callers.get_mut(&token));
+                    if let Some(caller) = caller {
+                        caller.connection.send(Arc::new(frame));
+                    }
+                }
+                Outgoing::Ask { to, frame } => {
+                    if let Some(link) = self.links.get_mut(&to) {
+                        link.send(&Arc::new(frame));
+                    }
+                }
+                Outgoing::Tell { to, frame } => {
+                    let is_writer = |caller: &&mut Caller<E::Stream>| matches!(caller.role, CallerRole::Writer { epoch, .. } if epoch == to);
+                    // The newest connection: an older one of the same writer may be dead.
+                    if let Some(caller) = self.callers.values_mut().rev().find(is_writer) {
+                        caller.connection.send(Arc::new(frame));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what time asks for: dialling, gossip, and hanging up on callers who don't say who they
+    /// are.
+    fn tick(&mut self) -> Result<(), NodeError> {
+        let now = self.env.now();
+        for link in self.links.values_mut() {
+            link.tick(&mut self.env, now);
+        }
+        self.callers.retain(|_, caller| {
+            !matches!(caller.role, CallerRole::Unknown) || now.since(caller.since) < GREETING_MAX
+        });
+
+        self.mark(now)?;
+
+        let random = self.env.random()?;
+        let history = self.host.durable().history().epoch();
+        if self.history != history {
+            // The recovery that installed it waits for what is missing here.
+            self.history = history;
+            self.gossip.begin(self.reachable(random));
+        } else if self.gossip.is_due(now, random) && self.may_lack(now) {
+            self.gossip.begin(self.reachable(random).into_iter().take(1).collect());
+        }
+        if self.host.settled() >= self.gossip_after
+            && let Some(peer) = self.gossip.choose(now)
+        {
+            let pulled = self.host.pull(peer, &mut self.outgoing);
+            self.check(pulled)?;
+            self.deliver(None);
+        }
+        Ok(())
+    }
+
+    /// Sets a mark once a segment that has written is idle.
+    fn mark(&mut self, now: Moment) -> Result<(), NodeError> {
+        let submitted = self.host.submitted();
+        if self.wrote.0 != submitted {
+            self.wrote = (submitted, now);
+        }
+        if self.is_mark_due() && now.since(self.wrote.1) >= MARK_AFTER {
+            let marked = self.host.mark();
+            self.check(marked)?;
+            self.marked = self.host.submitted();
+        }
+        Ok(())
+    }
+
+    fn is_mark_due(&self) -> bool {
+        let submitted = self.host.submitted();
+        submitted > self.marked && submitted == self.host.settled()
+    }
+
+    /// Returns whether asking a peer may bring something: records are missing, or none have come
+    /// from the writer for a while. While they come without a gap, a peer would only repeat those
+    /// that are on their way.
+    fn may_lack(&self, now: Moment) -> bool {
+        now.since(self.appended) > QUIET || self.host.has_hole()
+    }
+
+    /// Returns the peers that can be asked, in an order chosen by `random`.
+    fn reachable(&self, random: u64) -> Vec<Position> {
+        let up = self.links.iter().filter(|(_, link)| link.is_up());
+        let mut peers: Vec<Position> = up.map(|(position, _)| *position).collect();
+        let count = peers.len() as u64;
+        let turn = random.checked_rem(count).and_then(|turn| usize::try_from(turn).ok());
+        peers.rotate_left(turn.unwrap_or(0));
+        peers
+    }
+
+    fn flush(&mut self) {
+        for link in self.links.values_mut() {
+            link.flush();
+        }
+        let failed: Vec<Token> = self
+            .callers
+            .iter_mut()
+            .filter_map(|(token, caller)| caller.connection.flush().err().map(|_| *token))
+            .collect();
+        for token in failed {
+            self.hang_up(token);
+        }
+    }
+
+    fn deadline(&self) -> Moment {
+        let now = self.env.now();
+        let is_waiting = |token: &Token| {
+            self.callers.get(token).is_some_and(|caller| !is_paused(&self.host, caller))
+        };
+        if self.is_accepting || self.busy.iter().any(is_waiting) {
+            return now;
+        }
+        let links = self.links.values().filter_map(Link::deadline);
+        let greetings = self
+            .callers
+            .values()
+            .filter(|caller| matches!(caller.role, CallerRole::Unknown))
+            .map(|caller| caller.since.after(GREETING_MAX));
+        let mark = self.is_mark_due().then(|| self.wrote.1.after(MARK_AFTER));
+        links.chain(greetings).chain(mark).fold(self.gossip.deadline(), Moment::min)
+    }
+
+    fn check<T>(&self, outcome: Result<T, HostError>) -> Result<T, NodeError> {
+        outcome.map_err(|error| {
+            let directory = self.config.directory.clone();
+            NodeError::Host { directory, error }
+        })
+    }
+
+    /// Returns how the segment is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.host.status()
+    }
+}
+
+/// Returns whether a caller has to wait: for the disk, or until it takes what it asked for.
+fn is_paused<L: crate::env::LogFile, S: crate::env::Stream>(
+    host: &SegmentHost<L>,
+    caller: &Caller<S>,
+) -> bool {
+    host.waiting_bytes() > WAITING_BYTES_MAX || caller.connection.backlog() > BACKLOG_BYTES_MAX
+}
+
+/// Returns the epoch of a writer's message, or `None` for a message that writers don't send.
+fn epoch_of(message: &ToSegment) -> Option<VolumeEpoch> {
+    match message {
+        ToSegment::Append(append) => Some(append.epoch),
+        ToSegment::Confirm(confirm) => Some(confirm.epoch),
+        ToSegment::Install(install) => Some(install.history.epoch()),
+        ToSegment::Read(read) => Some(read.epoch),
+        ToSegment::Seal(seal) => Some(seal.epoch),
+        ToSegment::Behind { .. } | ToSegment::Pull(_) | ToSegment::Pulled(_) => None,
+    }
+}

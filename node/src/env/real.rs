@@ -1,0 +1,198 @@
+//! The machine itself: sockets and readiness by mio, files, a monotonic clock, the operating
+//! system's randomness.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use mio::net::{TcpListener, TcpStream};
+
+use super::{Environment, Event, LogFileError, Stream, Token, Waker};
+use crate::clock::{Clock, Moment};
+
+mod log;
+
+pub use log::RealLog;
+
+/// The most buffers that one write takes.
+const SLICES_MAX: usize = 64;
+
+/// The most events taken from the operating system at once.
+const EVENTS_MAX: usize = 256;
+
+/// The real environment of one loop.
+#[derive(Debug)]
+pub struct RealEnvironment {
+    clock: Clock,
+    events: mio::Events,
+    next: usize,
+    poll: mio::Poll,
+    synced: mpsc::Receiver<Event>,
+    syncs: mpsc::Sender<Event>,
+    waker: Arc<mio::Waker>,
+}
+
+impl RealEnvironment {
+    /// Returns an environment with nothing open.
+    ///
+    /// # Errors
+    /// When the operating system has no readiness queue left.
+    pub fn new() -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
+        let (syncs, synced) = mpsc::channel();
+        Ok(Self {
+            clock: Clock::start(),
+            events: mio::Events::with_capacity(EVENTS_MAX),
+            next: WAKER.0.saturating_add(1),
+            poll,
+            synced,
+            syncs,
+            waker,
+        })
+    }
+
+    fn token(&mut self) -> mio::Token {
+        let token = mio::Token(self.next);
+        self.next = self.next.saturating_add(1);
+        token
+    }
+}
+
+const WAKER: mio::Token = mio::Token(0);
+
+impl Environment for RealEnvironment {
+    type Listener = TcpListener;
+    type Log = RealLog;
+    type Stream = RealStream;
+    type Waker = RealWaker;
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn random(&mut self) -> io::Result<u64> {
+        random()
+    }
+
+    fn listen(&mut self, address: SocketAddr) -> io::Result<(Token, TcpListener)> {
+        let mut listener = TcpListener::bind(address)?;
+        let token = self.token();
+        self.poll.registry().register(&mut listener, token, mio::Interest::READABLE)?;
+        Ok((Token::new(token.0), listener))
+    }
+
+    fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(Token, RealStream)> {
+        let (stream, _) = listener.accept()?;
+        self.register(stream)
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<(Token, RealStream)> {
+        self.register(TcpStream::connect(address)?)
+    }
+
+    fn open_log(&mut self, directory: &Path, header: &[u8]) -> Result<RealLog, LogFileError> {
+        RealLog::open(directory, header, self.syncs.clone(), self.waker())
+    }
+
+    fn waker(&self) -> RealWaker {
+        RealWaker(Arc::clone(&self.waker))
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = deadline.map(|deadline| deadline.since(self.now()));
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        for event in &self.events {
+            events.push(if event.token() == WAKER {
+                Event::Woken
+            } else {
+                Event::Ready {
+                    token: Token::new(event.token().0),
+                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+                    writable: event.is_writable() || event.is_error(),
+                }
+            });
+        }
+        events.extend(self.synced.try_iter());
+        Ok(())
+    }
+}
+
+impl RealEnvironment {
+    fn register(&mut self, mut stream: TcpStream) -> io::Result<(Token, RealStream)> {
+        let token = self.token();
+        let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, token, interests)?;
+        Ok((Token::new(token.0), RealStream { stream, is_prompt: false }))
+    }
+}
+
+/// A TCP connection.
+#[derive(Debug)]
+pub struct RealStream {
+    stream: TcpStream,
+    /// Whether small writes leave at once. Set with the first write: before, a connection may not
+    /// have come about.
+    is_prompt: bool,
+}
+
+impl Stream for RealStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        retry(|| self.stream.read(into))
+    }
+
+    fn write(&mut self, from: &[&[u8]]) -> io::Result<usize> {
+        if !self.is_prompt {
+            // Frames are gathered by their sender; waiting for more would only add latency.
+            self.is_prompt = self.stream.set_nodelay(true).is_ok();
+        }
+        let slices: Vec<IoSlice<'_>> =
+            from.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
+        let written = retry(|| self.stream.write_vectored(&slices));
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            other => other,
+        }
+    }
+}
+
+fn retry(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Wakes a [`RealEnvironment`].
+#[derive(Clone, Debug)]
+pub struct RealWaker(Arc<mio::Waker>);
+
+impl Waker for RealWaker {
+    fn wake(&self) {
+        // It fails only when the queue is full, and then the loop is awake.
+        let _ = self.0.wake();
+    }
+}
+
+/// Returns random bits of the operating system.
+///
+/// # Errors
+/// When it has none.
+pub fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,261 @@
+//! One segment with its log: the machine's inputs on one side, its effects on the other.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite};
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{Position, WriteId};
+use quorate_core::image::SegmentImage;
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{Peer, ToSegment, ToWriter};
+use quorate_core::record::Record;
+use quorate_core::segment::Segment;
+
+use crate::disk::{ReadError, SegmentLog};
+use crate::env::LogFile;
+use crate::payload;
+use crate::wire::{self, Envelope, Status, WireError};
+
+/// Why a segment has to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Its disk has lost or changed something.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It made a message or a write above every bound.
+    #[error("the segment made a message or a write that no frame carries: {0}")]
+    Wire(#[from] WireError),
+}
+
+/// A frame that a segment wants to be sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outgoing {
+    /// A question to another segment.
+    Ask {
+        /// Its position.
+        to: Position,
+        /// The frame.
+        frame: Vec<u8>,
+    },
+    /// The answer to the segment whose message was just received.
+    Answer {
+        /// The frame.
+        frame: Vec<u8>,
+    },
+    /// A message to the writer of an epoch.
+    Tell {
+        /// The epoch.
+        to: VolumeEpoch,
+        /// The frame.
+        frame: Vec<u8>,
+    },
+}
+
+/// A segment's machine with its log.
+#[derive(Debug)]
+pub struct SegmentHost<L> {
+    segment: Segment,
+    log: SegmentLog<L>,
+    /// Writes under way: the log's name of each, and the machine's.
+    writes: VecDeque<(u64, WriteId)>,
+    effects: Vec<SegmentEffect>,
+}
+
+impl<L: LogFile> SegmentHost<L> {
+    /// Returns the host of the segment that was found as `image` in `log`.
+    pub fn new(image: SegmentImage, log: SegmentLog<L>) -> Self {
+        let segment = Segment::recover(image);
+        Self { segment, log, writes: VecDeque::new(), effects: Vec::new() }
+    }
+
+    /// Gives a message to the segment, with the payloads of its records.
+    ///
+    /// # Errors
+    /// [`HostError`] when the segment has to stop.
+    pub fn receive(
+        &mut self,
+        from: Peer,
+        message: ToSegment,
+        payload: &[u8],
+        outgoing: &mut Vec<Outgoing>,
+    ) -> Result<(), HostError> {
+        let envelope = Envelope::ToSegment(message);
+        let payloads: BTreeMap<Lsn, &[u8]> = payload::cut(envelope.records(), payload)
+            .map(|(record, bytes)| (record.lsn, bytes))
+            .collect();
+        let Envelope::ToSegment(message) = envelope.clone() else { return Ok(()) };
+        self.step(SegmentInput::Receive { from, message }, &payloads, outgoing)
+    }
+
+    /// Makes the segment ask the one at `from` for what it lacks.
+    ///
+    /// # Errors
+    /// [`HostError`] when the segment has to stop.
+    pub fn pull(&mut self, from: Position, outgoing: &mut Vec<Outgoing>) -> Result<(), HostError> {
+        self.step(SegmentInput::Pull { from }, &BTreeMap::new(), outgoing)
+    }
+
+    /// Takes the report that the log's frames up to number `through` are durable.
+    ///
+    /// # Errors
+    /// [`HostError`] when the segment has to stop.
+    pub fn settle(&mut self, through: u64, outgoing: &mut Vec<Outgoing>) -> Result<(), HostError> {
+        self.log.settle(through);
+        while let Some((_, id)) = self.writes.pop_front_if(|(number, _)| *number <= through) {
+            self.segment.step(SegmentInput::Durable(id), &mut self.effects);
+        }
+        keep_last_acks(&mut self.effects);
+        self.carry_out(&BTreeMap::new(), outgoing)
+    }
+
+    /// Appends a frame that changes nothing: it shows a later start that everything before it was
+    /// durable, so that damage to it can't pass for a torn tail.
+    ///
+    /// # Errors
+    /// [`HostError`] never in practice: the frame is small.
+    pub fn mark(&mut self) -> Result<(), HostError> {
+        let durable = self.segment.durable();
+        let write = SegmentWrite {
+            promised: durable.promised(),
+            history: None,
+            vdl: durable.vdl(),
+            records: Vec::new(),
+        };
+        self.log.append(&write, &[])?;
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        input: SegmentInput,
+        payloads: &BTreeMap<Lsn, &[u8]>,
+        outgoing: &mut Vec<Outgoing>,
+    ) -> Result<(), HostError> {
+        self.segment.step(input, &mut self.effects);
+        self.carry_out(payloads, outgoing)
+    }
+
+    fn carry_out(
+        &mut self,
+        payloads: &BTreeMap<Lsn, &[u8]>,
+        outgoing: &mut Vec<Outgoing>,
+    ) -> Result<(), HostError> {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                SegmentEffect::Persist { id, write } => self.persist(id, &write, payloads)?,
+                SegmentEffect::SendSegment { to, message } => {
+                    let is_question = matches!(message, ToSegment::Pull(_));
+                    let frame = self.frame(&Envelope::ToSegment(message))?;
+                    outgoing.push(if is_question {
+                        Outgoing::Ask { to, frame }
+                    } else {
+                        Outgoing::Answer { frame }
+                    });
+                }
+                SegmentEffect::SendWriter { to, message } => {
+                    let frame = self.frame(&Envelope::ToWriter(message))?;
+                    outgoing.push(Outgoing::Tell { to, frame });
+                }
+                // A refused gossip answer changes nothing, and the next round asks again.
+                SegmentEffect::Unusable(_) => {}
+            }
+        }
+        self.effects = effects;
+        Ok(())
+    }
+
+    fn persist(
+        &mut self,
+        id: WriteId,
+        write: &SegmentWrite,
+        payloads: &BTreeMap<Lsn, &[u8]>,
+    ) -> Result<(), HostError> {
+        // The records of a write are some of those of the message that brought it about.
+        let payload = |record: &Record| {
+            let lsn = record.lsn;
+            payloads.get(&lsn).copied().ok_or(ReadError::Unknown { lsn })
+        };
+        let payloads: Vec<&[u8]> =
+            write.records.iter().map(payload).collect::<Result<_, ReadError>>()?;
+        let number = self.log.append(write, &payloads)?;
+        self.writes.push_back((number, id));
+        Ok(())
+    }
+
+    /// Returns the frame of a message, with the payloads of its records from the log.
+    fn frame(&self, envelope: &Envelope) -> Result<Vec<u8>, HostError> {
+        let payloads: Vec<Vec<u8>> = envelope
+            .records()
+            .iter()
+            .map(|record| self.log.read(record))
+            .collect::<Result<_, ReadError>>()?;
+        let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        Ok(wire::encode(envelope, &slices)?)
+    }
+
+    /// Returns how the segment is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let durable = self.segment.durable();
+        Status {
+            group: durable.group(),
+            position: self.log.identity().position,
+            scl: durable.scl(),
+            vdl: durable.vdl(),
+            heard: self.segment.heard(),
+            promised: durable.promised(),
+            history: durable.history().epoch(),
+            records: durable.records().len() as u64,
+            log_bytes: self.log.bytes(),
+        }
+    }
+
+    /// Returns the durable state.
+    #[must_use]
+    pub const fn durable(&self) -> &SegmentImage {
+        self.segment.durable()
+    }
+
+    /// Returns whether records are missing below one that is there.
+    #[must_use]
+    pub fn has_hole(&self) -> bool {
+        let durable = self.segment.durable();
+        durable.records().last().is_some_and(|last| last.lsn > durable.scl().lsn())
+    }
+
+    /// Returns how many writes the segment has made, ever.
+    #[must_use]
+    pub const fn submitted(&self) -> u64 {
+        self.log.submitted()
+    }
+
+    /// Returns how many of them are durable.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.log.settled()
+    }
+
+    /// Returns how many bytes are on their way to the disk.
+    #[must_use]
+    pub const fn waiting_bytes(&self) -> u64 {
+        self.log.waiting_bytes()
+    }
+}
+
+/// Keeps the last acknowledgement to each epoch: it covers those before it.
+fn keep_last_acks(effects: &mut Vec<SegmentEffect>) {
+    let mut acknowledged: Option<VolumeEpoch> = None;
+    let mut keep = vec![true; effects.len()];
+    for (effect, keep) in effects.iter().zip(&mut keep).rev() {
+        if let SegmentEffect::SendWriter { to, message: ToWriter::Ack { .. } } = effect {
+            *keep = acknowledged != Some(*to);
+            acknowledged = Some(*to);
+        }
+    }
+    let mut keep = keep.into_iter();
+    effects.retain(|_| keep.next().unwrap_or(true));
+}
+
+#[cfg(test)]
+mod tests;

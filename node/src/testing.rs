@@ -1,0 +1,145 @@
+//! What the tests of this crate share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use quorate_core::consistency::Vdl;
+use quorate_core::effect::SegmentWrite;
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{InstanceId, PageId, PgId, Position};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{Append, ToSegment};
+use quorate_core::record::Record;
+use quorate_core::truncation::{History, TruncationRange};
+
+use crate::config::{self, VolumeId};
+use crate::env::LogFile;
+use crate::format::{self, LogIdentity};
+use crate::payload;
+use crate::wire::Envelope;
+
+/// Frames that are not in the file yet, with their numbers.
+type Submitted = Vec<(u64, Vec<u8>)>;
+
+/// A file in memory. What is submitted gets into it when the test says so.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryFile {
+    pub(crate) bytes: Rc<RefCell<Vec<u8>>>,
+    pub(crate) submitted: Rc<RefCell<Submitted>>,
+}
+
+impl MemoryFile {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes: Rc::new(RefCell::new(bytes)), submitted: Rc::default() }
+    }
+
+    /// Makes what is submitted durable, and returns the last number.
+    pub(crate) fn sync(&self) -> Option<u64> {
+        let submitted = std::mem::take(&mut *self.submitted.borrow_mut());
+        let mut through = None;
+        for (number, bytes) in submitted {
+            self.bytes.borrow_mut().extend(bytes);
+            through = Some(number);
+        }
+        through
+    }
+
+    pub(crate) fn contents(&self) -> Vec<u8> {
+        self.bytes.borrow().clone()
+    }
+}
+
+impl LogFile for MemoryFile {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let bytes = self.bytes.borrow();
+        let offset = usize::try_from(offset).unwrap();
+        let source = bytes.get(offset..offset.saturating_add(into.len()));
+        into.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.bytes.borrow().len() as u64
+    }
+
+    fn settle(&mut self, length: u64) -> io::Result<()> {
+        self.bytes.borrow_mut().truncate(usize::try_from(length).unwrap());
+        Ok(())
+    }
+
+    fn submit(&mut self, number: u64, bytes: Vec<u8>) {
+        self.submitted.borrow_mut().push((number, bytes));
+    }
+}
+
+pub(crate) fn identity() -> LogIdentity {
+    LogIdentity {
+        volume: VolumeId::new(0xa0),
+        group: PgId::new(0),
+        position: Position::new(2).unwrap(),
+        geometry: config::geometry(1).unwrap(),
+        salt: 0x5a17,
+    }
+}
+
+/// Returns a log without frames.
+pub(crate) fn empty_log() -> MemoryFile {
+    MemoryFile::new(format::encode_header(&identity()).unwrap())
+}
+
+pub(crate) fn epoch(counter: u64) -> VolumeEpoch {
+    VolumeEpoch::new(counter, InstanceId::new(7))
+}
+
+pub(crate) fn record(lsn: u64, previous: u64, counter: u64, bytes: &[u8]) -> Record {
+    let (group, page, lsn) = (PgId::new(0), PageId::new(lsn % 5), Lsn::new(lsn));
+    Record {
+        lsn,
+        epoch: epoch(counter),
+        prev_volume: Lsn::new(previous),
+        prev_group: Lsn::new(previous),
+        group,
+        page,
+        cpl: true,
+        payload: payload::describe(group, page, lsn, bytes).unwrap(),
+    }
+}
+
+/// Returns the write of a promise.
+pub(crate) fn promise(counter: u64) -> SegmentWrite {
+    let promised = epoch(counter);
+    SegmentWrite { promised, ..nothing() }
+}
+
+/// Returns the write of a history with one range.
+pub(crate) fn install(counter: u64, after: u64, through: u64) -> SegmentWrite {
+    let range = TruncationRange::new(epoch(counter), Lsn::new(after), Lsn::new(through)).unwrap();
+    let history = Some(History::new().with(range));
+    SegmentWrite { promised: epoch(counter), history, ..nothing() }
+}
+
+/// Returns the write of records.
+pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
+    SegmentWrite { promised: epoch(counter), records: records.to_vec(), ..nothing() }
+}
+
+fn nothing() -> SegmentWrite {
+    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+}
+
+/// Returns bytes that are different for every `index`.
+pub(crate) fn payload_of(index: u64, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u64 ^ index.wrapping_mul(37)) as u8).collect()
+}
+
+/// Returns an append of one record with this payload.
+pub(crate) fn message(index: u64, payload: &[u8]) -> Envelope {
+    Envelope::ToSegment(ToSegment::Append(Append {
+        epoch: epoch(1),
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        records: vec![record(index + 1, index, 1, payload)],
+    }))
+}

@@ -1,0 +1,329 @@
+//! The volume client: a process that writes and reads a volume.
+//!
+//! [`Volume::open`] recovers the volume and takes it over: whoever had it open before is overtaken
+//! and finds out at its next write. The protocol's writer and the connections run in a loop of
+//! their own ([`driver`]); a [`Volume`] hands it commands and waits for the answers.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use quorate_core::consistency::{ReadPoint, Vdl};
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::geometry::VolumeGeometry;
+use quorate_core::id::PageId;
+use quorate_core::lsn::Lsn;
+
+use crate::config::VolumeId;
+use crate::env::real::{RealEnvironment, RealWaker};
+use crate::env::{Environment, Waker};
+use crate::wire::HelloRefusal;
+
+mod check;
+pub mod driver;
+mod flow;
+mod reads;
+mod recovery;
+
+use driver::VolumeDriver;
+
+/// The most commands that wait to be taken; above that, callers wait.
+const COMMANDS_MAX: usize = 256;
+
+/// Which volume to open, and where its segments are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VolumeConfig {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The addresses of its segments: by group, by position.
+    pub segments: Vec<Vec<SocketAddr>>,
+    /// How long the recovery may take.
+    pub patience: Duration,
+}
+
+/// What a recovery came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Opened {
+    /// The epoch of this writer.
+    pub epoch: VolumeEpoch,
+    /// The recovery point: every commit at or under it is in the volume, no other is.
+    pub recovery_point: Vdl,
+    /// The volume's shape and bounds.
+    pub geometry: VolumeGeometry,
+    /// How many epochs were tried; more than one when other writers were recovering too.
+    pub attempts: u32,
+}
+
+/// A page to be written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PageImage {
+    /// The page.
+    pub page: PageId,
+    /// Its contents from now on, up to [`crate::payload::PAGE_BYTES_MAX`] bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A page that was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PageVersion {
+    /// The read point: the page is as all commits at or under it left it.
+    pub read_point: ReadPoint,
+    /// The LSN of the page's last record, `None` for a page never written.
+    pub lsn: Option<Lsn>,
+    /// The page's contents; empty for a page never written.
+    pub bytes: Vec<u8>,
+}
+
+/// A mini-transaction that is durable for good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Committed {
+    /// The LSN of its first record.
+    pub first: Lsn,
+    /// The LSN of its last record, its consistency point.
+    pub cpl: Lsn,
+}
+
+/// What a read may assume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consistency {
+    /// The page as of some point at or after this writer's last commit. A writer that has been
+    /// overtaken and doesn't know it yet answers as of its own end.
+    Snapshot,
+    /// Linearizable: a read quorum has confirmed, after the read was asked for, that no newer
+    /// writer is open.
+    Strict,
+}
+
+/// Why a volume can't be opened, written or read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum VolumeError {
+    /// The client has been closed.
+    #[error("the volume has been closed by this process")]
+    Closed,
+    /// A mini-transaction without changes.
+    #[error("a write needs at least one page")]
+    Empty,
+    /// The segments don't agree with the configuration about the volume's shape.
+    #[error(
+        "the volume has {found} protection groups and the configuration lists {expected}: list \
+         the addresses of all its groups"
+    )]
+    OtherGeometry {
+        /// How many the configuration lists.
+        expected: usize,
+        /// How many there are.
+        found: u32,
+    },
+    /// The number space is used up.
+    #[error("the volume's log has no positions left: copy it into a new volume")]
+    OutOfLsns,
+    /// A newer writer has taken the volume over.
+    #[error(
+        "overtaken: the writer of epoch {by} has the volume now. Open it again to take it back"
+    )]
+    Overtaken {
+        /// Its epoch.
+        by: VolumeEpoch,
+    },
+    /// A page above its bound, or more pages than one mini-transaction can have.
+    #[error(
+        "a page has at most 8192 bytes, and a write at most as many pages as the volume's limit"
+    )]
+    Oversized,
+    /// The operating system failed this process.
+    #[error("the operating system failed this process: {0}")]
+    System(io::ErrorKind),
+    /// No answer in time. A write may or may not take effect later.
+    #[error("no quorum answered in time; the outcome is unknown. Start the missing nodes")]
+    TimedOut,
+    /// Too few segments can be reached to open the volume.
+    #[error("{0}")]
+    Unavailable(Unavailable),
+}
+
+/// What of a volume can be reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unavailable {
+    /// How many segments answered.
+    pub reached: usize,
+    /// How many there are.
+    pub segments: usize,
+    /// A segment that turned this process away, and why.
+    pub refusal: Option<(SocketAddr, HelloRefusal)>,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reached, segments, refusal } = self;
+        write!(
+            out,
+            "the volume cannot be opened: {reached} of {segments} segments answered, and opening \
+             takes four of every group"
+        )?;
+        match refusal {
+            None => write!(out, ". Start the missing nodes"),
+            Some((address, refusal)) => {
+                write!(out, ". {address} turned this process away: {refusal}. Correct its address")
+            }
+        }
+    }
+}
+
+/// What a [`Volume`] asks of its loop.
+#[derive(Debug)]
+pub enum Command {
+    /// Read a page.
+    Read {
+        /// The page.
+        page: PageId,
+        /// What the read may assume.
+        consistency: Consistency,
+        /// Where the answer goes.
+        reply: mpsc::Sender<Result<PageVersion, VolumeError>>,
+    },
+    /// Write pages as one mini-transaction.
+    Write {
+        /// The pages.
+        pages: Vec<PageImage>,
+        /// Where the answer goes once the write is durable.
+        reply: mpsc::Sender<Result<Committed, VolumeError>>,
+    },
+}
+
+/// A volume that this process has opened.
+#[derive(Debug)]
+pub struct Volume {
+    commands: Option<mpsc::SyncSender<Command>>,
+    opened: Opened,
+    thread: Option<JoinHandle<()>>,
+    waker: RealWaker,
+}
+
+impl Volume {
+    /// Recovers the volume, takes it over, and returns it once it is open.
+    ///
+    /// # Errors
+    /// [`VolumeError`] when too few segments answer in time, or another writer took it over.
+    pub fn open(config: VolumeConfig) -> Result<Self, VolumeError> {
+        let system = |error: io::Error| VolumeError::System(error.kind());
+        let environment = RealEnvironment::new().map_err(system)?;
+        let waker = environment.waker();
+        let (commands, receiver) = mpsc::sync_channel(COMMANDS_MAX);
+        let (opening, opened) = mpsc::channel();
+        let mut driver =
+            VolumeDriver::start(environment, config, receiver, opening).map_err(system)?;
+        let thread = thread::Builder::new()
+            .name("volume".into())
+            .spawn(move || while driver.turn() {})
+            .map_err(system)?;
+        // The loop gives up by itself when the recovery takes longer than it may.
+        let outcome = opened.recv().unwrap_or(Err(VolumeError::Closed));
+        match outcome {
+            Ok(opened) => {
+                Ok(Self { commands: Some(commands), opened, thread: Some(thread), waker })
+            }
+            Err(error) => {
+                drop(commands);
+                waker.wake();
+                let _ = thread.join();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes pages: all of them take effect together, or none.
+    ///
+    /// Returns at once unless too much is under way; [`Commit::wait`] tells when the write is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`VolumeError::Closed`] when the loop has ended.
+    pub fn write(&self, pages: Vec<PageImage>) -> Result<Commit, VolumeError> {
+        let (reply, answer) = mpsc::channel();
+        self.ask(Command::Write { pages, reply })?;
+        Ok(Commit { answer })
+    }
+
+    /// Reads a page.
+    ///
+    /// Returns at once unless too much is under way; [`PageRead::wait`] has the page.
+    ///
+    /// # Errors
+    /// [`VolumeError::Closed`] when the loop has ended.
+    pub fn read(&self, page: PageId, consistency: Consistency) -> Result<PageRead, VolumeError> {
+        let (reply, answer) = mpsc::channel();
+        self.ask(Command::Read { page, consistency, reply })?;
+        Ok(PageRead { answer })
+    }
+
+    /// Returns what the recovery came to.
+    #[must_use]
+    pub const fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn ask(&self, command: Command) -> Result<(), VolumeError> {
+        let commands = self.commands.as_ref().ok_or(VolumeError::Closed)?;
+        commands.send(command).map_err(|_| VolumeError::Closed)?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A write under way.
+#[derive(Debug)]
+pub struct Commit {
+    answer: mpsc::Receiver<Result<Committed, VolumeError>>,
+}
+
+impl Commit {
+    /// Waits until the write is durable for good.
+    ///
+    /// # Errors
+    /// [`VolumeError::Overtaken`] when a newer writer has the volume: the write may or may not be
+    /// part of it. [`VolumeError::TimedOut`] after `patience`: it may or may not become durable.
+    pub fn wait(&self, patience: Duration) -> Result<Committed, VolumeError> {
+        wait(&self.answer, patience)
+    }
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub struct PageRead {
+    answer: mpsc::Receiver<Result<PageVersion, VolumeError>>,
+}
+
+impl PageRead {
+    /// Waits for the page.
+    ///
+    /// # Errors
+    /// [`VolumeError::Overtaken`] when a newer writer has the volume, [`VolumeError::TimedOut`]
+    /// after `patience`.
+    pub fn wait(&self, patience: Duration) -> Result<PageVersion, VolumeError> {
+        wait(&self.answer, patience)
+    }
+}
+
+fn wait<T>(
+    answer: &mpsc::Receiver<Result<T, VolumeError>>,
+    patience: Duration,
+) -> Result<T, VolumeError> {
+    match answer.recv_timeout(patience) {
+        Ok(outcome) => outcome,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(VolumeError::TimedOut),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(VolumeError::Closed),
+    }
+}

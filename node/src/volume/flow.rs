@@ -1,0 +1,120 @@
+//! A segment as its writer sees it: the link, and whether records are sent to it.
+
+use std::time::Duration;
+
+use quorate_core::id::{PgId, Position};
+
+use crate::clock::Moment;
+use crate::link::Link;
+use crate::wire::Welcome;
+
+/// How long a segment may take to acknowledge the history before it gets it again.
+const CATCH_UP: Duration = Duration::from_millis(200);
+
+/// How long a segment with too much under way is left alone.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Above so many bytes that a segment doesn't take, it gets no more records; gossip fills what it
+/// misses.
+const BACKLOG_BYTES_MAX: usize = 32 << 20;
+
+/// One segment.
+#[derive(Debug)]
+pub(super) struct Peer<S> {
+    pub(super) group: PgId,
+    pub(super) position: Position,
+    pub(super) link: Link<S>,
+    pub(super) welcome: Option<Welcome>,
+    flow: Flow,
+}
+
+/// Whether records are sent to a segment.
+#[derive(Clone, Copy, Debug)]
+enum Flow {
+    /// Not until it has acknowledged this epoch's history: every batch would be refused, and each
+    /// refusal would bring everything again.
+    CatchingUp {
+        again: Moment,
+    },
+    /// Not until it has taken what is queued.
+    Lagging,
+    /// Not until then: it has too many writes under way.
+    Paused {
+        until: Moment,
+    },
+    Steady,
+}
+
+impl<S: crate::env::Stream> Peer<S> {
+    pub(super) fn new(group: PgId, position: Position, link: Link<S>, now: Moment) -> Self {
+        let flow = Flow::CatchingUp { again: now };
+        Self { group, position, link, welcome: None, flow }
+    }
+
+    /// Returns whether records may be sent to the segment.
+    pub(super) fn takes_records(&mut self) -> bool {
+        if matches!(self.flow, Flow::Steady) && self.link.backlog() > BACKLOG_BYTES_MAX {
+            self.flow = Flow::Lagging;
+        }
+        matches!(self.flow, Flow::Steady) && self.link.is_up()
+    }
+
+    /// Sends no records until the segment has acknowledged the history.
+    pub(super) fn catch_up(&mut self, now: Moment) {
+        self.flow = Flow::CatchingUp { again: now.after(CATCH_UP) };
+    }
+
+    pub(super) const fn is_catching_up(&self) -> bool {
+        matches!(self.flow, Flow::CatchingUp { .. })
+    }
+
+    /// Sends no records for a while.
+    pub(super) fn pause(&mut self, now: Moment) {
+        if matches!(self.flow, Flow::Steady) {
+            self.flow = Flow::Paused { until: now.after(PAUSE) };
+        }
+    }
+
+    /// Takes an acknowledgement; returns whether the segment has to get what it missed meanwhile.
+    pub(super) fn acknowledged(&mut self) -> bool {
+        let was_catching_up = self.is_catching_up();
+        if was_catching_up {
+            self.flow = Flow::Steady;
+        }
+        was_catching_up
+    }
+
+    /// Returns whether it is time to send the segment again what it may lack.
+    pub(super) fn is_resend_due(&mut self, now: Moment) -> bool {
+        if !self.link.is_up() {
+            return false;
+        }
+        match self.flow {
+            Flow::CatchingUp { again } if again <= now => {
+                self.catch_up(now);
+                true
+            }
+            Flow::Lagging if self.link.backlog() <= BACKLOG_BYTES_MAX / 4 => {
+                self.flow = Flow::Steady;
+                true
+            }
+            Flow::Paused { until } if until <= now => {
+                self.flow = Flow::Steady;
+                true
+            }
+            Flow::CatchingUp { .. } | Flow::Lagging | Flow::Paused { .. } | Flow::Steady => false,
+        }
+    }
+
+    /// Returns when something is to be done next, if ever.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        if !self.link.is_up() {
+            return self.link.deadline();
+        }
+        match self.flow {
+            Flow::CatchingUp { again } => Some(again),
+            Flow::Paused { until } => Some(until),
+            Flow::Lagging | Flow::Steady => None,
+        }
+    }
+}

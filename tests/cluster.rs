@@ -1,0 +1,285 @@
+//! Real processes of the real program: six nodes, their disks, their deaths, and their refusals.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use quorate_core::id::{PageId, Position};
+use quorate_node::clock::{Clock, Moment};
+use quorate_node::cluster::Cluster;
+use quorate_node::demo::{self, Colour, Narrator};
+use quorate_node::volume::{Consistency, PageImage, Volume, VolumeConfig, VolumeError};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_quorate");
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn directory(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&directory);
+    directory
+}
+
+fn position(index: usize) -> Position {
+    Position::new(index).unwrap()
+}
+
+fn open(cluster: &Cluster) -> Result<Volume, VolumeError> {
+    let segments = vec![cluster.addresses().to_vec()];
+    Volume::open(VolumeConfig { volume: cluster.volume(), segments, patience: PATIENCE })
+}
+
+fn image(page: u64, bytes: &[u8]) -> PageImage {
+    PageImage { page: PageId::new(page), bytes: bytes.to_vec() }
+}
+
+/// Waits until `is_so`, and fails when that takes too long.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let clock = Clock::start();
+    while !is_so() {
+        assert!(clock.now() < Moment::new(PATIENCE), "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The whole promise in one story: what is acknowledged outlives two killed nodes, comes back to
+/// them, and stays out of an overtaken writer's reach.
+#[test]
+fn a_file_outlives_two_killed_nodes_and_an_overtaken_writer() {
+    let mut told = Vec::new();
+    let options = demo::Options {
+        executable: PROGRAM.into(),
+        directory: Some(directory("story")),
+        file: None,
+        size_mb: 4,
+    };
+    let measured = demo::run(&options, &mut Narrator::new(&mut told, Colour::Plain));
+    let told = String::from_utf8(told).unwrap();
+    let measured = measured.unwrap_or_else(|error| panic!("{error}\n{told}"));
+    assert_eq!(measured.bytes, 4 << 20);
+    for part in ["ended by SIGKILL", "Read back with two nodes down", "level in", "overtaken by"] {
+        assert!(told.contains(part), "nothing about {part:?} in:\n{told}");
+    }
+    assert!(!told.contains('\x1b'), "colours for a reader that is no terminal");
+}
+
+/// What is durable on six disks must be there after all six nodes have been killed.
+#[test]
+fn a_commit_outlives_all_nodes() {
+    let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory("all")).unwrap();
+    let volume = open(&cluster).unwrap();
+    let pages = vec![image(3, b"three"), image(4, b"four")];
+    let committed = volume.write(pages).unwrap().wait(PATIENCE).unwrap();
+    cluster.positions().for_each(|position| cluster.kill(position).unwrap());
+    // A read waits until somebody can answer it.
+    let read = volume.read(PageId::new(3), Consistency::Snapshot).unwrap();
+    for position in cluster.positions() {
+        cluster.restart(position).unwrap();
+    }
+    assert_eq!(read.wait(PATIENCE).unwrap().bytes, b"three");
+    drop(volume);
+
+    let volume = open(&cluster).unwrap();
+    assert_eq!(volume.opened().recovery_point.lsn(), committed.cpl);
+    let read = volume.read(PageId::new(4), Consistency::Strict).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((read.lsn, read.bytes.as_slice()), (Some(committed.cpl), b"four".as_slice()));
+    let never = volume.read(PageId::new(5), Consistency::Strict).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!((never.lsn, never.bytes.as_slice()), (None, b"".as_slice()));
+}
+
+/// Of writers that open a volume at the same time, one has it in the end, and all others know.
+#[test]
+fn one_of_many_writers_has_the_volume() {
+    let cluster = Cluster::start(PROGRAM.as_ref(), &directory("writers")).unwrap();
+    let volumes: Vec<Volume> = thread::scope(|scope| {
+        let opening: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&cluster))).collect();
+        // A writer may have been overtaken in the moment in which it opened.
+        opening.into_iter().filter_map(|opening| opening.join().unwrap().ok()).collect()
+    });
+    let outcomes: Vec<_> = volumes
+        .iter()
+        .map(|volume| volume.write(vec![image(1, b"mine")]).unwrap().wait(PATIENCE))
+        .collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    let newest = volumes.iter().map(|volume| volume.opened().epoch).max().unwrap();
+    for (volume, outcome) in volumes.iter().zip(&outcomes) {
+        match outcome {
+            Ok(_) => assert_eq!(volume.opened().epoch, newest),
+            Err(error) => assert!(matches!(error, VolumeError::Overtaken { .. }), "{error}"),
+        }
+    }
+}
+
+/// With three nodes down nothing may be acknowledged; with two it must be.
+#[test]
+fn three_nodes_do_not_acknowledge_and_four_do() {
+    let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory("quorum")).unwrap();
+    let volume = open(&cluster).unwrap();
+    for index in [0, 1, 4] {
+        cluster.kill(position(index)).unwrap();
+    }
+    let commit = volume.write(vec![image(1, b"waiting")]).unwrap();
+    assert_eq!(commit.wait(Duration::from_millis(500)), Err(VolumeError::TimedOut));
+    cluster.restart(position(4)).unwrap();
+    commit.wait(PATIENCE).unwrap();
+}
+
+/// What a caller asks for that can never be done must be said at once.
+#[test]
+fn impossible_writes_are_refused() {
+    let cluster = Cluster::start(PROGRAM.as_ref(), &directory("impossible")).unwrap();
+    let volume = open(&cluster).unwrap();
+    let outcome = |pages| volume.write(pages).unwrap().wait(PATIENCE).map(|_| ());
+    assert_eq!(outcome(Vec::new()), Err(VolumeError::Empty));
+    assert_eq!(outcome(vec![image(1, &[0; 8193])]), Err(VolumeError::Oversized));
+    let many: Vec<PageImage> = (0..16_385).map(|page| image(page, b"")).collect();
+    assert_eq!(outcome(many), Err(VolumeError::Oversized));
+    // More records than a batch, and still one mini-transaction.
+    let many: Vec<PageImage> = (0..600).map(|page| image(page, b"many")).collect();
+    assert_eq!(outcome(many), Ok(()));
+}
+
+/// Nobody may be left with node processes that no one ends.
+#[test]
+fn a_leashed_node_ends_with_whoever_started_it() {
+    let mut node = start(&directory("leash"), "a1", free_port());
+    assert_eq!(node.try_wait().unwrap(), None);
+    drop(node.stdin.take());
+    let mut ended = None;
+    wait_until("the node has ended", || {
+        ended = node.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
+}
+
+/// A node on another volume's directory must not touch it.
+#[test]
+fn a_node_refuses_another_volumes_directory() {
+    let directory = directory("other-volume");
+    create_log(&directory);
+    let before = fs::read(log_of(&directory)).unwrap();
+    let said = refusal(&directory, "b2", free_port());
+    assert!(said.contains("belongs to segment A of g0 of volume 00000000000000a1"), "{said}");
+    assert!(said.contains("its own directory"), "{said}");
+    assert_eq!(fs::read(log_of(&directory)).unwrap(), before);
+}
+
+#[test]
+fn a_node_refuses_an_occupied_port() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let said = refusal(&directory("occupied"), "a1", listener.local_addr().unwrap());
+    assert!(said.contains("cannot listen at"), "{said}");
+    assert!(said.contains("--listen"), "{said}");
+}
+
+/// Two processes on one log would destroy it.
+#[test]
+fn a_node_refuses_a_directory_in_use() {
+    let directory = directory("in-use");
+    let node = start(&directory, "a1", free_port());
+    wait_until("the log is there", || log_of(&directory).exists());
+    let said = refusal(&directory, "a1", free_port());
+    assert!(said.contains("another process has it open"), "{said}");
+    end(node);
+}
+
+#[test]
+fn a_node_refuses_a_damaged_header() {
+    let directory = directory("header");
+    create_log(&directory);
+    flip(&log_of(&directory), 30);
+    let said = refusal(&directory, "a1", free_port());
+    assert!(said.contains("the header of the log is damaged"), "{said}");
+    assert!(said.contains("replace the segment"), "{said}");
+}
+
+/// Rot in the middle of a log must not pass for the end of it.
+#[test]
+fn a_node_refuses_a_corrupt_log() {
+    let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory("corrupt")).unwrap();
+    let volume = open(&cluster).unwrap();
+    let mut cpl = None;
+    for page in 0..3 {
+        let pages = vec![image(page, &[7; 4096])];
+        cpl = Some(volume.write(pages).unwrap().wait(PATIENCE).unwrap().cpl);
+    }
+    cluster.wait_level(cpl.unwrap(), PATIENCE).unwrap();
+    cluster.kill(position(0)).unwrap();
+    let log = log_of(&cluster.node_directory(position(0)));
+    // Somewhere in the first page.
+    let bytes = fs::read(&log).unwrap();
+    let at = bytes.windows(64).position(|window| window.iter().all(|byte| *byte == 7)).unwrap();
+    flip(&log, at as u64);
+    let error = cluster.restart(position(0)).unwrap_err().to_string();
+    assert!(error.contains("the log is corrupt at byte"), "{error}");
+    assert!(error.contains("replace the segment"), "{error}");
+    // The other copies go on.
+    volume.write(vec![image(9, b"on")]).unwrap().wait(PATIENCE).unwrap();
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn log_of(directory: &Path) -> PathBuf {
+    directory.join("segment.log")
+}
+
+/// Starts a node that is alone in its group.
+fn start(directory: &Path, volume: &str, listen: SocketAddr) -> Child {
+    let peers = vec![listen.to_string(); 6].join(",");
+    Command::new(PROGRAM)
+        .arg("node")
+        .arg("--dir")
+        .arg(directory)
+        .args(["--volume", volume, "--position", "0", "--leashed"])
+        .args(["--listen", &listen.to_string(), "--peers", &peers])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn end(mut node: Child) {
+    node.kill().unwrap();
+    node.wait().unwrap();
+}
+
+/// Makes the log of a segment of volume a1.
+fn create_log(directory: &Path) {
+    let node = start(directory, "a1", free_port());
+    wait_until("the log is there", || log_of(directory).exists());
+    end(node);
+}
+
+/// Starts a node that must refuse to start, and returns what it says.
+fn refusal(directory: &Path, volume: &str, listen: SocketAddr) -> String {
+    let mut node = start(directory, volume, listen);
+    let mut status = None;
+    wait_until("the node refuses", || {
+        status = node.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(1));
+    let mut said = String::new();
+    node.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    byte[0] ^= 1;
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&byte).unwrap();
+}
