@@ -14,7 +14,7 @@ use crate::fleet::{self, News};
 use crate::page::{self, Colour};
 use crate::run::{Outcome, Search, Verdict, run};
 use crate::trace::{Trace, Under, replay};
-use crate::{diagram, expected, explore, kill};
+use crate::{diagram, evidence, expected, explore, kill, tla};
 
 /// What can go wrong, as one sentence for a person.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -29,6 +29,8 @@ pub struct Check {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write EVIDENCE.md from the ledgers in evidence/, in the folder at hand.
+    Evidence,
     /// Walk through a configuration's states in a browser, on this machine only.
     Explore(Explore),
     /// Show that every seeded bug is noticed.
@@ -39,6 +41,8 @@ enum Command {
     Replay(Replay),
     /// Explore configurations to the end (without arguments: the quick tier).
     Run(Run),
+    /// Check the TLA+ specification, with TLC too if the variable TLC_JAR names one.
+    Tla(Tla),
     /// Explore one configuration in this process, for `run`.
     #[command(hide = true)]
     Work(Work),
@@ -124,6 +128,18 @@ struct Run {
 }
 
 #[derive(Args, Debug)]
+struct Tla {
+    /// The configurations, such as MCVolume_tie [default: all but the largest]
+    names: Vec<String>,
+    /// Print one JSON object a configuration
+    #[arg(long)]
+    json: bool,
+    /// The folder of the specification
+    #[arg(long, default_value = "tla")]
+    dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
 struct Work {
     #[arg(value_parser = parse_configuration)]
     name: &'static Configuration,
@@ -147,6 +163,14 @@ impl Check {
     /// What kept it from being carried out.
     pub fn execute(self) -> Result<bool, Failure> {
         match self.command.unwrap_or(Command::Run(Run::default())) {
+            Command::Evidence => {
+                let folder = std::path::Path::new("evidence");
+                std::fs::write("EVIDENCE.md", evidence::render(folder)?)?;
+                if !evidence::is_current(folder)? {
+                    eprintln!("the ledgers were measured on other sources: measure again");
+                }
+                Ok(true)
+            }
             Command::Explore(explore) => {
                 explore::explore(explore.name, explore.mutant, &explore.address)?;
                 Ok(true)
@@ -158,6 +182,7 @@ impl Check {
                 None => run_sound(&run),
                 Some(bug) => run_mutant(&run, bug),
             },
+            Command::Tla(arguments) => run_tla(&arguments),
             Command::Work(work) => {
                 fleet::work(work.name, work.mutant, work.seed)?;
                 Ok(true)
@@ -399,6 +424,36 @@ fn run_kill(arguments: &Kill) -> Result<bool, Failure> {
         };
         println!("{:<22} {depth:>5} {:>8.1}  {by}", row.bug, row.seconds);
     });
+    Ok(is_good)
+}
+
+fn run_tla(arguments: &Tla) -> Result<bool, Failure> {
+    let jar = std::env::var_os("TLC_JAR").map(PathBuf::from);
+    let known = tla::EXPECTED.iter();
+    let chosen: Vec<&tla::Expected> = if arguments.names.is_empty() {
+        known.filter(|expected| !expected.is_large || jar.is_some()).collect()
+    } else {
+        let is_named = |e: &&tla::Expected| arguments.names.iter().any(|name| name == e.name);
+        known.filter(is_named).collect()
+    };
+    if chosen.len() < arguments.names.len() {
+        let names: Vec<&str> = tla::EXPECTED.iter().map(|expected| expected.name).collect();
+        return Err(format!("no such configuration; there are {}", names.join(", ")).into());
+    }
+    let mut is_good = true;
+    for expected in chosen {
+        for row in tla::check(&arguments.dir, expected, jar.as_deref()) {
+            is_good &= row.is_good;
+            if arguments.json {
+                println!("{}", serde_json::to_string(&row)?);
+            } else {
+                println!(
+                    "{:<34} {:<12} {:>8} states, depth {:>3}, {:>6.1} s  {}",
+                    row.name, row.engine, row.states, row.depth, row.seconds, row.verdict
+                );
+            }
+        }
+    }
     Ok(is_good)
 }
 

@@ -17,3 +17,4 @@ pub mod story;
 pub mod table;
 pub mod trace;
 pub mod verdict;
+pub mod tla;

@@ -9,14 +9,12 @@ use quorate_core::{image::SegmentImage, quorum::QuorumSet, segment::Segment, wri
 /// Carries out what a writer wants done, with the first `up` segments. A real driver has a network
 /// between the machines, and syncs a file before it reports a write as durable.
 fn drive(writer: &mut Writer, segments: &mut [Segment], up: usize, todo: &mut Vec<WriterEffect>) {
-    while let Some(effect) = todo.pop() {
-        let (group, to, message) = match effect {
-            WriterEffect::Send { group, to, message } => (group, to, message),
-            WriterEffect::Report(report) => {
-                println!("  {}: {report:?}", writer.epoch());
-                continue;
-            }
-        };
+    while !todo.is_empty() {
+        let effect = todo.remove(0);
+        if let WriterEffect::Report(report) = &effect {
+            println!("  {}: {report:?}", writer.epoch());
+        }
+        let WriterEffect::Send { group, to, message } = effect else { continue };
         for (from, segment) in Position::first(up).zip(&mut *segments) {
             let (peer, message) = (Peer::Writer(writer.epoch()), message.clone());
             let mut inputs = vec![SegmentInput::Receive { from: peer, message }];
@@ -24,18 +22,17 @@ fn drive(writer: &mut Writer, segments: &mut [Segment], up: usize, todo: &mut Ve
                 let mut effects = Vec::new();
                 segment.step(input, &mut effects);
                 for effect in effects {
-                    match effect {
-                        SegmentEffect::Persist { id, .. } => inputs.push(SegmentInput::Durable(id)),
-                        SegmentEffect::SendWriter { message, .. } => {
-                            writer.step(WriterInput::Receive { group, from, message }, todo);
-                        }
-                        SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                    if let SegmentEffect::Persist { id, .. } = effect {
+                        inputs.push(SegmentInput::Durable(id));
+                    } else if let SegmentEffect::SendWriter { message, .. } = effect {
+                        writer.step(WriterInput::Receive { group, from, message }, todo);
                     }
                 }
             }
         }
     }
 }
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT);
     let geometry = geometry.map_err(|error| format!("no such volume: {error:?}"))?;
@@ -49,9 +46,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     first.step(WriterInput::Write { changes: vec![change(1), change(2)] }, &mut todo);
     drive(&mut first, &mut segments, 4, &mut todo);
     println!("One segment is enough to read what it wrote:");
-    let (ticket, page, from) = (Ticket::new(1), PageId::new(2), Position::first(1).next());
-    let from = from.ok_or("no such segment")?;
-    first.step(WriterInput::Read { ticket, page, read_point: None, from }, &mut todo);
+    let from = Position::new(0).ok_or("no such segment")?;
+    let (ticket, page, read_point) = (Ticket::new(1), PageId::new(2), None);
+    first.step(WriterInput::Read { ticket, page, read_point, from }, &mut todo);
     drive(&mut first, &mut segments, 1, &mut todo);
     println!("A second writer takes over and finds it; then the first one is refused:");
     let mut second = Writer::open(VolumeEpoch::new(2, InstanceId::new(2)), geometry, &mut todo);

@@ -62,7 +62,10 @@ pub enum DemoError {
         found: Digest,
     },
     /// The directory holds something else.
-    #[error("{} holds something else: give an empty or a new directory with --dir", .directory.display())]
+    #[error(
+        "{} holds something else: give an empty or a new directory with --dir",
+        .directory.display()
+    )]
     Directory {
         /// The directory.
         directory: PathBuf,

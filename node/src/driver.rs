@@ -69,6 +69,15 @@ enum CallerRole {
     },
 }
 
+impl CallerRole {
+    const fn epoch(self) -> Option<VolumeEpoch> {
+        match self {
+            Self::Observer | Self::Segment(_) | Self::Unknown => None,
+            Self::Writer { epoch, .. } => Some(epoch),
+        }
+    }
+}
+
 /// A storage node of one segment.
 #[derive(Debug)]
 pub struct Node<E: Environment> {
@@ -442,7 +451,8 @@ impl<E: Environment> Node<E> {
                     }
                 }
                 Outgoing::Tell { to, frame } => {
-                    let is_writer = |caller: &&mut Caller<E::Stream>| matches!(caller.role, CallerRole::Writer { epoch, .. } if epoch == to);
+                    let is_writer =
+                        |caller: &&mut Caller<E::Stream>| caller.role.epoch() == Some(to);
                     // The newest connection: an older one of the same writer may be dead.
                     if let Some(caller) = self.callers.values_mut().rev().find(is_writer) {
                         caller.connection.send(Arc::new(frame));

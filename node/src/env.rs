@@ -1,8 +1,8 @@
 //! What a node needs of the world: network, disk, clock and randomness behind one trait.
 //!
-//! The loops of [`crate::driver`] and [`crate::volume`] are generic over [`Environment`] and meet the
-//! world nowhere else, so that a simulated network, disk and clock can stand in for the real one:
-//! [`real`] is the machine, and a simulation is another module beside it.
+//! The loops of [`crate::driver`] and [`crate::volume`] are generic over [`Environment`] and meet
+//! the world nowhere else, so that a simulated network, disk and clock can stand in for the real
+//! one: [`real`] is the machine, and a simulation is another module beside it.
 //!
 //! Readiness is told by edges: after an event for a connection its owner reads, or writes, until
 //! the stream would block, and remembers what it leaves undone.

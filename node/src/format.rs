@@ -20,9 +20,9 @@
 //!         40  the envelope: the write with its records; then their payloads, one after the other
 //! ```
 //!
-//! Payload bytes are covered by the checksum of their record, over group, page, LSN and bytes, which
-//! is part of the envelope. The salt is random, one a file, and in every checksum: bytes that a user
-//! stores in a page can't be taken for a frame.
+//! Payload bytes are covered by the checksum of their record, over group, page, LSN and bytes,
+//! which is part of the envelope. The salt is random, one a file, and in every checksum: bytes that
+//! a user stores in a page can't be taken for a frame.
 //!
 //! The durable length tells a torn tail from rot. A crash can lose or tear any of the frames that
 //! were written since the last sync, also out of order. If a frame is bad and some whole frame

@@ -1,13 +1,14 @@
 //! The storage node of Quorate, its volume client, and clusters of nodes on one machine.
 //!
-//! The protocol is in `quorate_core`; this crate drives it: it carries bytes between machines, keeps
-//! what they ask to be durable, and tells them what has happened. Nothing here decides anything
-//! about consistency.
+//! The protocol is in `quorate_core`; this crate drives it: it carries bytes between machines,
+//! keeps what they ask to be durable, and tells them what has happened. Nothing here decides
+//! anything about consistency.
 //!
 //! Modules in reading order: [`clock`] and [`env`] (time, randomness, network and disk behind one
-//! trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and [`disk`] (bytes on disk),
-//! [`connection`], [`config`], [`host`] (one segment with its log), [`driver`] (a storage node's
-//! loop), [`volume`] (the volume client: a writer process), [`status`], [`cluster`] and [`demo`].
+//! trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and [`disk`]
+//! (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log), [`driver`] (a
+//! storage node's loop), [`volume`] (the volume client: a writer process), [`status`], [`cluster`]
+//! and [`demo`].
 #![deny(unsafe_code)]
 
 pub mod clock;

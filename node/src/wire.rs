@@ -16,10 +16,11 @@
 //! Payload bytes are covered by the checksums of the records in the envelope. Both lengths have a
 //! bound, checked before anything is kept: a hostile length makes nobody allocate.
 //!
-//! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit does
-//! not bound what serde reserves for a collection; serde itself reserves at most a mebibyte ahead of
-//! what has been read, and integers of fixed width keep a decoded record at the size of its
-//! encoding, so that an envelope costs at most about twice its length and that mebibyte.
+//! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
+//! does not bound what serde reserves for a collection; serde itself reserves at most a mebibyte
+//! ahead of what has been read, and integers of fixed width keep a decoded record at the size of
+//! its encoding, so that an envelope costs at most about three times its length while its list
+//! grows, and that mebibyte.
 
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;

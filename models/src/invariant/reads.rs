@@ -2,7 +2,7 @@
 //! that survive; never a record past it, a hole, an annulled record, or one that can still be
 //! lost.
 //!
-//! TLA+: `ReadsInv`. Evaluated on every state: every open writer reads every page of every
+//! TLA+: none, reads are not in the specification. Evaluated on every state: every open writer reads every page of every
 //! segment, at the VDL and at every earlier consistency point, through the machines' own
 //! messages; what is answered is compared with the writer's log in the abstract volume.
 
