@@ -33,7 +33,8 @@ struct Quorate {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(command::Check),
-    /// Tell the whole story on this machine: explore a model, show a broken variant, load a file into six nodes, kill two, read it back.
+    /// Tell the whole story on this machine: explore a model, show a broken variant, load a file
+    /// into six nodes, kill two, read it back.
     Demo(DemoArguments),
     /// Serve one segment of a volume.
     Node(NodeArguments),
@@ -50,7 +51,8 @@ struct DemoArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "size_mb")]
     file: Option<PathBuf>,
     /// The size of the generated file, in units of 2^20 bytes
-    #[arg(long, value_name = "MB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "MB", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
     size_mb: u64,
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quorate_checks::expected;
+use quorate_checks::{evidence, expected};
 use quorate_core::rules::Bug;
 
 /// The most columns of a line of Rust.
@@ -448,6 +448,14 @@ fn the_architecture_is_short_and_shows_what_is_there() {
     none("files that ARCHITECTURE.md doesn't show", hidden.map(|text| text.path.clone()));
 }
 
+/// A figure that somebody typed is one that nobody measured.
+#[test]
+fn the_evidence_is_what_the_ledgers_say() {
+    let rendered = evidence::render(&root().join("evidence")).unwrap();
+    let is_same = rendered == read("EVIDENCE.md");
+    assert!(is_same, "EVIDENCE.md isn't what `quorate check evidence` makes of evidence/");
+}
+
 /// Whoever follows a document must not end at a link that leads nowhere.
 #[test]
 fn links_between_documents_lead_somewhere() {
@@ -492,7 +500,7 @@ fn the_program_knows_every_command_that_a_document_shows() {
         let text = read(document);
         let blocks = text.split("```").skip(1).step_by(2).flat_map(str::lines);
         for line in blocks.filter_map(|line| line.trim_start().strip_prefix("quorate ")) {
-            let command = line.split('#').next().unwrap_or("");
+            let command = line.split('>').next().unwrap_or("");
             let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
                 .args(command.split_whitespace())
                 .arg("--help")

@@ -490,7 +490,8 @@ pub fn demonstrate(out: &mut dyn Write, bug: Bug) -> Result<(), Failure> {
     }
     writeln!(
         out,
-        "explored {}: {} distinct states, {} steps of the shipped core, {:.1} s: every property holds",
+        "explored {}: {} distinct states, {} steps of the shipped core, {:.1} s: \
+         every property holds",
         configuration.name,
         sound.unique_states,
         sound.transitions,

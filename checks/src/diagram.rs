@@ -240,10 +240,12 @@ impl Canvas {
         let (neck, left) = (to + back * 8, to + back * 9);
         let _ = write!(
             self.body,
-            r#"<line x1="{from}" y1="{y}" x2="{neck}" y2="{y}" stroke="{colour}" stroke-width="1.4"{dashes}/><path d="M{to} {y}L{left} {} L{left} {}Z" fill="{colour}"/>"#,
-            y - 4,
-            y + 4,
+            r#"<line x1="{from}" y1="{y}" x2="{neck}" y2="{y}" stroke="{colour}" "#
         );
+        let (above, below) = (y - 4, y + 4);
+        let _ =
+            write!(self.body, r#"stroke-width="1.4"{dashes}/><path d="M{to} {y}L{left} {above} "#);
+        let _ = write!(self.body, r#"L{left} {below}Z" fill="{colour}"/>"#);
     }
 
     fn verdict(&mut self, replay: &Replay) {
@@ -263,8 +265,9 @@ impl Canvas {
         let (y, width) = (self.y, self.width - 2 * EDGE);
         let _ = write!(
             self.body,
-            r##"<rect x="{EDGE}" y="{y}" width="{width}" height="{height}" rx="6" fill="#fdecea" stroke="#b42318"/>"##
+            r##"<rect x="{EDGE}" y="{y}" width="{width}" height="{height}" rx="6" "##
         );
+        self.body.push_str(r##"fill="#fdecea" stroke="#b42318"/>"##);
         for (number, (line, class)) in (1i64..).zip(lines) {
             self.text(EDGE * 2, y + number * 19 + 3, Anchor::Start, class, &line);
         }

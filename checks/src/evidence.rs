@@ -43,7 +43,8 @@ more from run to run; counts are exact.
 
 fn render_runs(text: &mut String, runs: &[fleet::Row]) {
     let _ = writeln!(text, "\n## Exhaustive runs\n");
-    let _ = writeln!(text, "Made by `quorate check run --tier full --json > evidence/run.jsonl`.\n");
+    let _ =
+        writeln!(text, "Made by `quorate check run --tier full --json > evidence/run.jsonl`.\n");
     sources(text, runs.iter().map(|row| (row.core.as_str(), row.models.as_str())));
     let _ = writeln!(
         text,
@@ -55,7 +56,8 @@ fn render_runs(text: &mut String, runs: &[fleet::Row]) {
         let (states, steps) = (float(row.unique_states), float(row.transitions));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.2} M | {:.0} | {:.0} | {:.0e} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.2} M | {:.0} | {:.0} | \
+             {:.0e} |",
             row.name,
             row.granularity,
             row.segments,

@@ -15,6 +15,6 @@ pub mod run;
 pub mod source;
 pub mod story;
 pub mod table;
+pub mod tla;
 pub mod trace;
 pub mod verdict;
-pub mod tla;

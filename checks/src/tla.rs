@@ -147,6 +147,7 @@ fn row(
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's list of failures")]
 fn run_crate(folder: &Path, name: &str) -> Result<Found, String> {
     let (module, config) = (folder.join("MCVolume.tla"), folder.join(format!("{name}.cfg")));
     let mut prepared =
@@ -176,6 +177,7 @@ fn run_crate(folder: &Path, name: &str) -> Result<Found, String> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's list of failures")]
 fn describe(result: &CheckResult) -> String {
     match result {
         CheckResult::InitError(error) => format!("initial state: {}", error.short_description()),
@@ -215,7 +217,8 @@ fn run_tlc(folder: &Path, name: &str, jar: &Path) -> Result<Found, String> {
 fn read_tlc(text: &str) -> Result<Found, String> {
     let violated = text.lines().find_map(|line| {
         let line = line.strip_prefix("Error: ")?;
-        let name = line.strip_prefix("Invariant ").or_else(|| line.strip_prefix("Action property "))?;
+        let name =
+            line.strip_prefix("Invariant ").or_else(|| line.strip_prefix("Action property "))?;
         name.split_once(" is violated").map(|(name, _)| name.to_owned())
     });
     let states = text.lines().rev().find_map(|line| {

@@ -248,8 +248,8 @@ fn wrong_read<R: Rules>(world: &World<R>, state: &State) -> Option<String> {
                     let altered = if is_altered { "an altered " } else { "" };
                     let (seen, expected) = (version(seen), version(expected));
                     Some(format!(
-                        "{who} reads {page} from {name} at {at} (told {told}): gets {altered}{seen}, \
-                         should get {expected}."
+                        "{who} reads {page} from {name} at {at} (told {told}): \
+                         gets {altered}{seen}, should get {expected}."
                     ))
                 })
             })

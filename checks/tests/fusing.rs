@@ -10,11 +10,7 @@ use quorate_core::quorum::QuorumSet;
 use quorate_core::rules::{Bug, Sound};
 use quorate_models::configuration::{Configuration, Granularity};
 
-const ONLY_SPLIT: &[Bug] = &[
-    Bug::AckBeforeDurable,
-    Bug::InstallAckedEarly,
-    Bug::PromiseNotDurable,
-];
+const ONLY_SPLIT: &[Bug] = &[Bug::AckBeforeDurable, Bug::InstallAckedEarly, Bug::PromiseNotDurable];
 
 fn configuration(granularity: Granularity) -> Configuration {
     Configuration {

@@ -35,6 +35,8 @@ const WINDOW: u64 = 256;
 const WRITES_PER_VOLUME: u64 = 128 * WINDOW;
 
 fn main() -> ExitCode {
+    let control = allocation_counter::measure(|| drop(black_box(vec![0u8; 16])));
+    assert_eq!(control.count_total, 1, "the counter counts");
     let arguments: Vec<String> = env::args().collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // Cargo says `--bench` when it measures; as a test, a single window shows that it works.

@@ -12,7 +12,8 @@ macro_rules! point {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+            Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize,
+            Serialize,
         )]
         #[serde(transparent)]
         pub struct $name(Lsn);

@@ -8,7 +8,8 @@ macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $repr:ty, $letter:literal) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+            Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize,
+            Serialize,
         )]
         #[serde(transparent)]
         pub struct $name($repr);

@@ -7,7 +7,9 @@ use crate::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use crate::epoch::VolumeEpoch;
 use crate::id::{Ticket, WriteId};
 use crate::image::SegmentImage;
+use crate::lsn::Lsn;
 use crate::message::{Peer, SealAnswer, ToSegment, ToWriter};
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
 
@@ -223,6 +225,22 @@ impl<R: Rules> Segment<R> {
                 || (self.rules.has(Bug::AppendWithoutHistory) && left == self.heard);
         }
         left == right
+    }
+
+    /// Returns the record with this LSN among those under way.
+    fn submitted(&self, lsn: Lsn) -> Option<&Record> {
+        self.pending.iter().find_map(|pending| {
+            let records = &pending.write.records;
+            let at = records.binary_search_by_key(&lsn, |record| record.lsn).ok()?;
+            records.get(at)
+        })
+    }
+
+    /// Returns whether `more` records, with all those under way, exceed the log's bound.
+    fn would_overfill(&self, more: usize) -> bool {
+        let under_way: usize = self.pending.iter().map(|pending| pending.write.records.len()).sum();
+        let held = self.durable.log.len().saturating_add(under_way).saturating_add(more);
+        held > self.durable.geometry.limits().log_records_max as usize
     }
 
     fn is_pending(&self, reply: Reply) -> bool {

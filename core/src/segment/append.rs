@@ -35,8 +35,7 @@ impl<R: Rules> Segment<R> {
         if self.pending.len() >= limits.pending_writes_max as usize {
             return Err(Refusal::Overloaded);
         }
-        let held = self.durable.log.len().saturating_add(new.len());
-        if held > limits.log_records_max as usize {
+        if self.would_overfill(new.len()) {
             return Err(Refusal::Full);
         }
         let write = SegmentWrite {
@@ -86,16 +85,16 @@ impl<R: Rules> Segment<R> {
         let mut new = Vec::new();
         let mut is_waiting = false;
         for record in records {
-            let submitted = self.pending.iter().find_map(|pending| {
-                let at = pending.write.records.binary_search_by_key(&record.lsn, |r| r.lsn).ok()?;
-                pending.write.records.get(at)
-            });
-            match (self.durable.log.get(record.lsn), submitted) {
+            match (self.durable.log.get(record.lsn), self.submitted(record.lsn)) {
                 (Some(known), _) | (None, Some(known)) if known != record => {
                     return Err(Refusal::Conflict { lsn: record.lsn });
                 }
                 (Some(_), _) => {}
                 (None, Some(_)) => is_waiting = true,
+                // Every record at or under the SCL is held: another one would break the chain.
+                (None, None) if record.lsn <= self.durable.scl().lsn() && !self.is_lenient() => {
+                    return Err(Refusal::Conflict { lsn: record.lsn });
+                }
                 (None, None) => new.push(*record),
             }
         }

@@ -30,6 +30,7 @@ impl<R: Rules> Segment<R> {
         if self.durable.promised >= seal.epoch {
             self.answer_seal(seal.epoch, effects);
         } else if !self.is_pending(Reply::Sealed(seal.epoch)) {
+            self.check_room_to_fence()?;
             let write = SegmentWrite {
                 promised: seal.epoch,
                 history: None,
@@ -67,6 +68,7 @@ impl<R: Rules> Segment<R> {
         if self.durable.history.epoch() == epoch {
             self.acknowledge(epoch, effects);
         } else if !self.is_pending(Reply::Ack(epoch)) {
+            self.check_room_to_fence()?;
             let write = SegmentWrite {
                 promised: epoch,
                 history: Some(install.history),
@@ -77,6 +79,15 @@ impl<R: Rules> Segment<R> {
             if self.rules.has(Bug::InstallAckedEarly) {
                 self.acknowledge_unsynced(epoch, effects);
             }
+        }
+        Ok(())
+    }
+
+    /// Appends alone can't keep a recovery out: fencing has as much room again as they have.
+    fn check_room_to_fence(&self) -> Result<(), Refusal> {
+        let bound = self.durable.geometry.limits().pending_writes_max as usize;
+        if self.pending.len() >= bound.saturating_mul(2) {
+            return Err(Refusal::Overloaded);
         }
         Ok(())
     }

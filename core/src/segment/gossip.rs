@@ -10,6 +10,7 @@ use crate::message::{Peer, Pull, Pulled, ToSegment};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
+use crate::truncation::History;
 
 impl<R: Rules> Segment<R> {
     /// Asks the segment at `from` for what this one lacks.
@@ -76,7 +77,8 @@ impl<R: Rules> Segment<R> {
         let ignores_history = self.rules.has(Bug::GossipWithoutHistory);
         let mut records = pulled.records;
         records.retain(|record| {
-            let is_known = self.durable.log.get(record.lsn).is_some();
+            let is_known =
+                self.durable.log.get(record.lsn).is_some() || self.submitted(record.lsn).is_some();
             !is_known && (ignores_history || !pulled.history.annuls(record))
         });
         let vdl = self.durable.vdl.max(pulled.vdl);
@@ -88,8 +90,7 @@ impl<R: Rules> Segment<R> {
         if self.pending.len() >= limits.pending_writes_max as usize {
             return Err(Refusal::Overloaded);
         }
-        let held = self.durable.log.len().saturating_add(records.len());
-        if held > limits.log_records_max as usize {
+        if self.would_overfill(records.len()) {
             return Err(Refusal::Full);
         }
         if ignores_history {
@@ -147,17 +148,30 @@ impl<R: Rules> Segment<R> {
             if record.lsn > limit && !self.rules.has(Bug::AllocateBeyondLimit) {
                 return Err(Refusal::BeyondLimit { lsn: record.lsn, limit });
             }
-            if self
-                .durable
-                .log
-                .get(record.lsn)
-                .is_some_and(|known| known != record && known.epoch == record.epoch)
-                && size_of::<R>() == 0
-            {
-                return Err(Refusal::Conflict { lsn: record.lsn });
+            if size_of::<R>() == 0 {
+                self.check_against_own(record, &pulled.history)?;
             }
             last = record.lsn;
         }
         Ok(())
+    }
+
+    /// Checks that `record` contradicts nothing that this segment has or has under way and that
+    /// survives `history`.
+    fn check_against_own(&self, record: &Record, history: &History) -> Result<(), Refusal> {
+        let conflict = Refusal::Conflict { lsn: record.lsn };
+        let own = self.durable.log.get(record.lsn).or_else(|| self.submitted(record.lsn));
+        match own {
+            Some(own) if own != record && !history.annuls(own) => Err(conflict),
+            Some(_) => Ok(()),
+            None => {
+                // Every record at or under the SCL is held, unless the history takes some away.
+                let is_whole = history.epoch() == self.durable.history.epoch();
+                if is_whole && record.lsn <= self.durable.scl().lsn() {
+                    return Err(conflict);
+                }
+                Ok(())
+            }
+        }
     }
 }

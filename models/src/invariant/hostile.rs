@@ -1,7 +1,8 @@
 //! Bad input: whatever a broken peer sends, a segment refuses it with a value that says why, and
 //! stays as it was.
 //!
-//! Evaluated on every distinct segment with one message of every kind that the protocol forbids.
+//! TLA+: none, no peer is broken there. Evaluated on every distinct segment with one message of
+//! every kind that the protocol forbids.
 
 use quorate_core::consistency::Vdl;
 use quorate_core::effect::{SegmentEffect, SegmentInput};

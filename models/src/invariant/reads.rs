@@ -2,9 +2,9 @@
 //! that survive; never a record past it, a hole, an annulled record, or one that can still be
 //! lost.
 //!
-//! TLA+: none, reads are not in the specification. Evaluated on every state: every open writer reads every page of every
-//! segment, at the VDL and at every earlier consistency point, through the machines' own
-//! messages; what is answered is compared with the writer's log in the abstract volume.
+//! TLA+: none, reads are not in the specification. Evaluated on every state: every open writer
+//! reads every page of every segment, at the VDL and at every earlier consistency point, through
+//! the machines' own messages; what is answered is compared with its log in the abstract volume.
 
 use quorate_core::consistency::ReadPoint;
 use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
