@@ -43,7 +43,7 @@ pub const PINS: &[Pin] = &[
 ];
 
 /// Configurations that look for each bug when not all of them are to: the ones that find it
-/// fastest, or of a gap one that doesn't. `quorate check kill --all` tries every one.
+/// fastest. `quorate check kill --all` tries every one.
 pub const KILLERS: &[(Bug, &[&str])] = &[
     (Bug::AckBeforeDurable, &["write-split", "crash-split"]),
     (Bug::AckCountsHoles, &["zombie-e2r2"]),
@@ -60,7 +60,6 @@ pub const KILLERS: &[(Bug, &[&str])] = &[
     (Bug::DuplicateAckCounted, &["zombie-e2r2", "write-split"]),
     (Bug::DurableOutOfOrder, &["crash-split"]),
     (Bug::GossipAnyHistory, &["history-e3r2"]),
-    (Bug::GossipBelowPromise, &["zombie-e2r2"]),
     (Bug::GossipWithoutHistory, &["zombie-e2r2"]),
     (Bug::HistoryNotCarried, &["zombie-e3r1"]),
     (Bug::IdleGroupIgnored, &["two-groups"]),
