@@ -5,10 +5,10 @@
 //! anything about consistency.
 //!
 //! Modules in reading order: [`clock`] and [`env`](mod@env) (time, randomness, network and disk
-//! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and [`disk`]
-//! (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log), [`driver`] (a
-//! storage node's loop), [`volume`] (the volume client: a writer process), [`status`], [`cluster`]
-//! and [`demo`].
+//! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
+//! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
+//! [`driver`] (a storage node's loop), [`volume`] (the volume client: a writer process),
+//! [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
 pub mod clock;
