@@ -43,8 +43,10 @@ more from run to run; counts are exact.
 
 fn render_runs(text: &mut String, runs: &[fleet::Row]) {
     let _ = writeln!(text, "\n## Exhaustive runs\n");
-    let _ =
-        writeln!(text, "Made by `quorate check run --tier full --json > evidence/run.jsonl`.\n");
+    let _ = writeln!(
+        text,
+        "Made by `quorate check run --json > evidence/run.jsonl` (the quick tier).\n"
+    );
     sources(text, runs.iter().map(|row| (row.core.as_str(), row.models.as_str())));
     let _ = writeln!(
         text,
