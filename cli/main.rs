@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,19 +93,28 @@ fn main() -> ExitCode {
         },
         Command::Demo(arguments) => run_demo(arguments),
         Command::Node(arguments) => run_node(arguments),
-        Command::Version => {
-            println!("quorate {}", env!("CARGO_PKG_VERSION"));
-            println!("core {}", quorate_checks::source::CORE);
-            Ok(())
-        }
+        Command::Version => print_version().map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output, `head` for example, has seen enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("quorate: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn print_version() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "quorate {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "core {}", quorate_checks::source::CORE)
 }
 
 fn run_demo(arguments: DemoArguments) -> Result<(), Box<dyn Error>> {

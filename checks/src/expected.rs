@@ -40,6 +40,7 @@ pub const PINS: &[Pin] = &[
     pin("two-groups-e3", 1_680_459, 25_486_012, 34),
     pin("two-groups-r2", 209_775, 1_550_142, 29),
     pin("gossip-messages", 70_165, 1_053_187, 106),
+    pin("resend-e2", 40_862, 461_595, 27),
 ];
 
 /// Configurations that look for each bug when not all of them are to: the ones that find it

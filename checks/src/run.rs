@@ -110,7 +110,9 @@ fn finish<R: Rules>(
     let verdict = match checker.discoveries().into_iter().next() {
         None => Verdict::Holds,
         Some((_, path)) => {
-            let property = world.verdict(path.last_state()).unwrap_or(Property::Completeness);
+            let Some(property) = world.verdict(path.last_state()) else {
+                unreachable!("the checker found a state that breaks no property");
+            };
             Verdict::Broken { property, actions: path.into_actions() }
         }
     };

@@ -1,16 +1,15 @@
 //! A broken property in words: what it says, and what in this state contradicts it.
 
 use quorate_core::consistency::ReadPoint;
-use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
-use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::id::{PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, SealAnswer};
+use quorate_core::message::SealAnswer;
 use quorate_core::record::Record;
 use quorate_core::recovery::{Choice, choose_under};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
-use quorate_core::writer::Writer;
 use quorate_models::invariant::Property;
+use quorate_models::invariant::reads::read;
 use quorate_models::volume_spec::{Flaw, Volume};
 use quorate_models::world::{State, World};
 
@@ -237,7 +236,7 @@ fn wrong_read<R: Rules>(world: &World<R>, state: &State) -> Option<String> {
         segments(world, state).find_map(|(name, segment)| {
             pages.iter().map(|page| PageId::new(*page)).find_map(|page| {
                 points.iter().find_map(|point| {
-                    let (at, seen) = read(writer, segment, page, *point)?;
+                    let (at, seen) = read(writer, segment, page, *point, &mut |_| {})?;
                     let expected = world.volume(state).version(index, page, at);
                     if at <= own.told && seen == expected {
                         return None;
@@ -259,39 +258,4 @@ fn wrong_read<R: Rules>(world: &World<R>, state: &State) -> Option<String> {
 
 fn version(record: Option<Record>) -> String {
     record.map_or_else(|| "nothing".to_owned(), |record| list([record.lsn]))
-}
-
-/// Lets `writer` read from `segment`; `None` when either refuses, or for a page of another group.
-fn read<R: Rules>(
-    writer: &Writer<R>,
-    segment: &Segment<R>,
-    page: PageId,
-    read_point: Option<ReadPoint>,
-) -> Option<(Lsn, Option<Record>)> {
-    if writer.geometry().group_of(page) != segment.durable().group() {
-        return None;
-    }
-    let from = Position::new(0)?;
-    let ticket = Ticket::new(0);
-    let mut writer = writer.clone();
-    let mut effects = Vec::new();
-    writer.step(WriterInput::Read { ticket, page, read_point, from }, &mut effects);
-    let (group, message) = effects.drain(..).find_map(|effect| match effect {
-        WriterEffect::Send { group, message, .. } => Some((group, message)),
-        WriterEffect::Report(_) => None,
-    })?;
-    let mut answers = Vec::new();
-    let peer = Peer::Writer(writer.epoch());
-    segment.clone().step(SegmentInput::Receive { from: peer, message }, &mut answers);
-    for answer in answers {
-        if let SegmentEffect::SendWriter { message, .. } = answer {
-            writer.step(WriterInput::Receive { group, from, message }, &mut effects);
-        }
-    }
-    effects.into_iter().find_map(|effect| match effect {
-        WriterEffect::Report(Report::Read { read_point, version, .. }) => {
-            Some((read_point.lsn(), version))
-        }
-        WriterEffect::Report(_) | WriterEffect::Send { .. } => None,
-    })
 }

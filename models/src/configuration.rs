@@ -74,8 +74,6 @@ pub struct Configuration {
     pub strict_reads: u8,
     /// Whether all recoveries use one counter and differ in their instance only.
     pub one_counter: bool,
-    /// Whether every property about reads is evaluated in every state.
-    pub reads: bool,
     /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
     /// still do, to raise a promise, the install that follows does too.
     pub seals_stop: bool,
@@ -105,7 +103,6 @@ impl Configuration {
         resend: false,
         strict_reads: 0,
         one_counter: false,
-        reads: true,
         seals_stop: false,
         symmetric: true,
         any_order: false,
@@ -308,6 +305,16 @@ pub const ALL: &[Configuration] = &[
         epochs: 2,
         writes: 1,
         gossip_messages: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "resend-e2",
+        purpose: "writers that send again, and tell the VDL without writing, on four segments",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        publish: true,
+        resend: true,
         ..Configuration::EMPTY
     },
     Configuration {

@@ -219,11 +219,9 @@ fn of_writers<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         if broken.is_some() {
             return broken;
         }
-        if world.configuration.reads {
-            let view = world.view(writer, state.volume);
-            if let Some(broken) = reads::broken(world, state, index, view) {
-                return Some(broken);
-            }
+        let view = world.view(writer, state.volume);
+        if let Some(broken) = reads::broken(world, state, index, view) {
+            return Some(broken);
         }
     }
     None

@@ -377,7 +377,11 @@ impl<R: Rules> World<R> {
             && next.writers == state.writers
             && next.volume == state.volume
             && next.flaw == state.flaw;
-        (!is_same).then(|| self.canonical(next))
+        if is_same {
+            return None;
+        }
+        self.witnesses.saw(Witness::of_action(&action));
+        Some(self.canonical(next))
     }
 
     fn recover(&self, next: &mut State) {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_core::refusal::Refusal;
 
+use crate::step::Action;
+
 macro_rules! witnesses {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
         /// A situation that an exploration must reach.
@@ -104,9 +106,49 @@ witnesses! {
     SpansGroups,
     /// A write was reported durable before an earlier one.
     OutOfOrder,
+    /// A step of this kind changed a state.
+    StepAnswer,
+    /// A step of this kind changed a state.
+    StepAsk,
+    /// A step of this kind changed a state.
+    StepCrash,
+    /// A step of this kind changed a state.
+    StepDeliver,
+    /// A step of this kind changed a state.
+    StepGossip,
+    /// A step of this kind changed a state.
+    StepPublish,
+    /// A step of this kind changed a state.
+    StepPull,
+    /// A step of this kind changed a state.
+    StepRecover,
+    /// A step of this kind changed a state.
+    StepResend,
+    /// A step of this kind changed a state.
+    StepSync,
+    /// A step of this kind changed a state.
+    StepWrite,
 }
 
 impl Witness {
+    /// Returns the situation that a step of this kind changed a state.
+    #[must_use]
+    pub const fn of_action(action: &Action) -> Self {
+        match action {
+            Action::Answer { .. } => Self::StepAnswer,
+            Action::Ask { .. } => Self::StepAsk,
+            Action::Crash { .. } => Self::StepCrash,
+            Action::Deliver { .. } => Self::StepDeliver,
+            Action::Gossip { .. } => Self::StepGossip,
+            Action::Publish { .. } => Self::StepPublish,
+            Action::Pull { .. } => Self::StepPull,
+            Action::Recover => Self::StepRecover,
+            Action::Resend { .. } => Self::StepResend,
+            Action::Sync { .. } => Self::StepSync,
+            Action::Write { .. } => Self::StepWrite,
+        }
+    }
+
     /// Returns the situation that a segment gave this refusal.
     #[must_use]
     pub const fn of_refusal(refusal: &Refusal) -> Self {
@@ -134,7 +176,10 @@ pub struct Witnesses(AtomicU64);
 
 impl Witnesses {
     pub(crate) fn saw(&self, witness: Witness) {
-        self.0.fetch_or(1 << witness as u8, Ordering::Relaxed);
+        // Most have been seen before: a load leaves the cache line shared.
+        if !self.has(witness) {
+            self.0.fetch_or(1 << witness as u8, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn saw_if(&self, condition: bool, witness: Witness) {

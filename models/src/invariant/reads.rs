@@ -11,6 +11,8 @@ use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, Wr
 use quorate_core::id::{PageId, Position, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{Peer, ToWriter};
+use quorate_core::record::Record;
+use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
@@ -36,10 +38,8 @@ pub(crate) fn broken<R: Rules>(
         let key = 1 << 63 | u64::from(view) << 32 | u64::from(slot);
         world.memos.read.get_or(key, || {
             let segment = &world.slots.get(slot).slot.segment;
-            let holds = pages(world).all(|page| {
-                let is_here = writer.geometry().group_of(page) == segment.durable().group();
-                !is_here || read_is_right(world, writer, segment, volume, index, page)
-            });
+            let holds =
+                pages(world).all(|page| read_is_right(world, writer, segment, volume, index, page));
             (!holds).then_some(Property::Reads)
         })
     })
@@ -66,7 +66,8 @@ fn read_is_right<R: Rules>(
         let earlier = own.log.iter().filter(|record| record.cpl).map(|record| record.lsn);
         points.extend(earlier.filter_map(|lsn| ReadPoint::earlier(vdl, lsn)).map(Some));
     }
-    points.into_iter().all(|point| match read(world, writer, segment, page, point) {
+    let mut saw = |refusal: &Refusal| world.witnesses.saw(Witness::of_refusal(refusal));
+    points.into_iter().all(|point| match read(writer, segment, page, point, &mut saw) {
         None => true,
         Some((read_point, version)) => {
             world.witnesses.saw(Witness::ReadServed);
@@ -75,14 +76,18 @@ fn read_is_right<R: Rules>(
     })
 }
 
-/// Lets `writer` read from `segment`; `None` when it refuses.
-fn read<R: Rules>(
-    world: &World<R>,
+/// Lets `writer` read `page` from `segment`. Returns the read point and the record, `None` when
+/// either refuses or the page lies in another group; `refused` gets the segment's reason.
+pub fn read<R: Rules>(
     writer: &Writer<R>,
     segment: &Segment<R>,
     page: PageId,
     read_point: Option<ReadPoint>,
-) -> Option<(Lsn, Option<quorate_core::record::Record>)> {
+    refused: &mut dyn FnMut(&Refusal),
+) -> Option<(Lsn, Option<Record>)> {
+    if writer.geometry().group_of(page) != segment.durable().group() {
+        return None;
+    }
     let from = Position::new(0)?;
     let ticket = Ticket::new(0);
     let mut writer = writer.clone();
@@ -98,7 +103,7 @@ fn read<R: Rules>(
     for answer in answers {
         if let SegmentEffect::SendWriter { message, .. } = answer {
             if let ToWriter::Refused { refusal, .. } = &message {
-                world.witnesses.saw(Witness::of_refusal(refusal));
+                refused(refusal);
             }
             writer.step(WriterInput::Receive { group, from, message }, &mut effects);
         }

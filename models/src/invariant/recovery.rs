@@ -3,7 +3,9 @@
 //! continues that epoch's log: it cuts nothing that the epoch opened with, and brings nothing back
 //! that the epoch annulled.
 //!
-//! TLA+: `RecoveryIdempotentInv`. Evaluated on every state for every read quorum.
+//! TLA+: `RecoveryIdempotentInv`, which asks for the cause: that every read quorum chooses the
+//! epoch's history or a newer one. Here the consequence is judged. Evaluated on every state for
+//! every read quorum.
 
 use quorate_core::recovery::Choice;
 
