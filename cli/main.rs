@@ -2,6 +2,8 @@
 //! with 2 when it was called wrongly.
 #![forbid(unsafe_code)]
 
+mod bench;
+
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -32,6 +34,8 @@ struct Quorate {
 /// What to do, in alphabetical order.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure durable writes, beside the least that any program does, in one run.
+    Bench(bench::Bench),
     Check(command::Check),
     /// Tell the whole story on this machine: explore a model, show a broken variant, load a file
     /// into six nodes, kill two, read it back.
@@ -86,6 +90,7 @@ struct NodeArguments {
 
 fn main() -> ExitCode {
     let outcome = match Quorate::parse().command {
+        Command::Bench(bench) => bench.execute(),
         Command::Check(check) => match check.execute() {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -318,7 +318,7 @@ impl Drop for Cluster {
 }
 
 /// Returns addresses on loopback that nobody listens at now.
-fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, ClusterError> {
+pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, ClusterError> {
     let start = random().map_err(doing("asking for randomness"))?;
     let span = PORTS.len() as u64;
     let offset = start.checked_rem(span).and_then(|offset| usize::try_from(offset).ok());

@@ -11,6 +11,8 @@
 //! [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
+pub mod answer;
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -20,11 +22,17 @@ pub mod disk;
 pub mod driver;
 pub mod env;
 pub mod format;
+pub mod frontier;
 mod gossip;
+pub mod handover;
 pub mod host;
+#[cfg(test)]
+mod interleavings;
 mod link;
+pub mod mailbox;
 pub mod payload;
 pub mod status;
+mod sync;
 #[cfg(test)]
 mod testing;
 pub mod volume;

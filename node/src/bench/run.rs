@@ -1,0 +1,130 @@
+//! A benchmark from start to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::floor::Floor;
+use super::report::Row;
+use super::{Load, Samples};
+use crate::clock::Clock;
+use crate::cluster::{self, Cluster, ClusterError};
+use crate::volume::{Volume, VolumeConfig, VolumeError};
+
+/// How long processes may take to get ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+
+/// The time between two looks at something that is waited for.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a benchmark is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// The program to start as nodes.
+    pub executable: PathBuf,
+    /// Where to work; its contents are removed afterwards.
+    pub directory: PathBuf,
+    /// How many writes to keep under way, one run for each.
+    pub in_flight: Vec<usize>,
+    /// The length of a write in bytes.
+    pub bytes: usize,
+    /// Turns of each system at each number.
+    pub turns: usize,
+    /// The length of a turn.
+    pub span: Duration,
+}
+
+/// Why a benchmark can't be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The plain program.
+    #[error("the floor: {0}")]
+    Floor(#[from] io::Error),
+    /// The volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
+
+/// Runs the volume and the floor in turns, and calls `tell` with what each number of writes in
+/// flight came to.
+///
+/// # Errors
+/// [`BenchError`] at the first thing that goes wrong.
+pub fn run(
+    options: &Options,
+    mut tell: impl FnMut(&Row) -> io::Result<()>,
+) -> Result<(), BenchError> {
+    let cluster = Cluster::start(&options.executable, &options.directory.join("quorate"))?;
+    let config = VolumeConfig {
+        volume: cluster.volume(),
+        segments: vec![cluster.addresses().to_vec()],
+        patience: READY_MAX,
+    };
+    let mut volume = Volume::open(config)?;
+    let members = cluster.positions().count();
+    let nodes = FloorNodes::start(&options.executable, &options.directory.join("floor"), members)?;
+    let mut floor = nodes.connect()?;
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(options.bytes).collect();
+    for in_flight in &options.in_flight {
+        // Once without measuring: buffers grow, files are extended.
+        volume.drive(*in_flight, &bytes, options.span / 4)?;
+        floor.drive(*in_flight, &bytes, options.span / 4)?;
+        let (mut ours, mut floors): (Vec<Samples>, Vec<Samples>) = (Vec::new(), Vec::new());
+        for _ in 0..options.turns {
+            ours.push(volume.drive(*in_flight, &bytes, options.span)?);
+            floors.push(floor.drive(*in_flight, &bytes, options.span)?);
+        }
+        tell(&Row::of(*in_flight, options.bytes, &ours, &floors))?;
+    }
+    Ok(())
+}
+
+/// The processes of the floor; they end with this value.
+struct FloorNodes {
+    children: Vec<Child>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl FloorNodes {
+    fn start(executable: &Path, directory: &Path, count: usize) -> Result<Self, BenchError> {
+        let addresses = cluster::free_addresses(count)?;
+        let mut nodes = Self { children: Vec::new(), addresses };
+        for (index, address) in nodes.addresses.iter().enumerate() {
+            let child = Command::new(executable)
+                .args(["bench", "floor-node", "--listen", &address.to_string(), "--dir"])
+                .arg(directory.join(index.to_string()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()?;
+            nodes.children.push(child);
+        }
+        Ok(nodes)
+    }
+
+    fn connect(&self) -> Result<Floor, BenchError> {
+        let clock = Clock::start();
+        let start = clock.now();
+        loop {
+            match Floor::connect(&self.addresses) {
+                Ok(floor) => return Ok(floor),
+                Err(error) if clock.now().since(start) > READY_MAX => return Err(error.into()),
+                Err(_) => thread::sleep(POLL),
+            }
+        }
+    }
+}
+
+impl Drop for FloorNodes {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
