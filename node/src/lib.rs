@@ -35,5 +35,6 @@ pub mod status;
 mod sync;
 #[cfg(test)]
 mod testing;
+pub mod torture;
 pub mod volume;
 pub mod wire;

@@ -25,6 +25,7 @@ use crate::wire::HelloRefusal;
 mod check;
 pub mod driver;
 mod flow;
+mod gathered;
 mod reads;
 mod recovery;
 

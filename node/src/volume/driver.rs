@@ -17,6 +17,7 @@ use quorate_core::writer::Writer;
 
 use super::check::{Shape, encode, refuse, shape};
 use super::flow::Peer;
+use super::gathered::Gathered;
 use super::reads::Reads;
 use super::recovery::Recovery;
 use super::{Command, Committed, Opened, PageImage, Unavailable, VolumeConfig, VolumeError};
@@ -60,6 +61,7 @@ pub struct VolumeDriver<E: Environment> {
     /// The bytes of every record above the VCL: a segment may need them again.
     payloads: BTreeMap<Lsn, Arc<[u8]>>,
     flying_bytes: usize,
+    gathered: Gathered,
     /// The LSNs at or under this one are used up.
     used: Lsn,
     /// Writes that wait for room.
@@ -118,6 +120,7 @@ impl<E: Environment> VolumeDriver<E> {
             effects: Vec::new(),
             payloads: BTreeMap::new(),
             flying_bytes: 0,
+            gathered: Gathered::default(),
             used: Lsn::ZERO,
             writes: VecDeque::new(),
             commits: VecDeque::new(),
@@ -136,6 +139,7 @@ impl<E: Environment> VolumeDriver<E> {
             return false;
         }
         self.tick();
+        self.send_gathered();
         for peer in &mut self.peers {
             peer.link.flush();
         }
@@ -288,7 +292,36 @@ impl<E: Environment> VolumeDriver<E> {
         self.effects = effects;
     }
 
+    /// Sends a message, or keeps an append until the turn's others to the same segments have
+    /// joined it.
     fn send(&mut self, group: PgId, to: SegmentSet, message: ToSegment) {
+        let message = match message {
+            ToSegment::Append(append) => {
+                let limits = self.writer.as_ref().map(|writer| writer.geometry().limits());
+                let batch_max = limits.map_or(0, |limits| limits.batch_records_max);
+                let batch_max = usize::try_from(batch_max).unwrap_or(usize::MAX);
+                match self.gathered.add(group, to, append, batch_max) {
+                    None => return,
+                    Some(before) => before,
+                }
+            }
+            other => {
+                self.send_gathered();
+                (group, to, other)
+            }
+        };
+        let (group, to, message) = message;
+        self.send_now(group, to, message);
+    }
+
+    /// Sends the appends that were kept.
+    fn send_gathered(&mut self) {
+        while let Some((group, to, message)) = self.gathered.take() {
+            self.send_now(group, to, message);
+        }
+    }
+
+    fn send_now(&mut self, group: PgId, to: SegmentSet, message: ToSegment) {
         let is_append = matches!(message, ToSegment::Append(_));
         let envelope = Envelope::ToSegment(message);
         if !envelope.records().is_empty() {

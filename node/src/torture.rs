@@ -1,0 +1,3 @@
+//! Faults of processes, disks and networks, under load, with a ledger kept outside.
+
+pub mod proxy;
