@@ -79,13 +79,12 @@ impl<T> Answer<T> {
     /// task that asked before.
     pub fn poll(&self, context: &Context<'_>) -> Poll<Outcome<T>> {
         let mut state = self.cell.lock();
-        match state.take() {
-            Outcome::NotYet => {
-                *state = State::Waiting(Some(context.waker().clone()));
-                Poll::Pending
-            }
-            outcome => Poll::Ready(outcome),
+        let outcome = state.take();
+        if matches!(outcome, Outcome::NotYet) {
+            *state = State::Waiting(Some(context.waker().clone()));
+            return Poll::Pending;
         }
+        Poll::Ready(outcome)
     }
 }
 

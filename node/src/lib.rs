@@ -27,6 +27,7 @@ mod gossip;
 pub mod handover;
 pub mod host;
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "once with loom's types")]
 mod interleavings;
 mod link;
 pub mod mailbox;

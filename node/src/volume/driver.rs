@@ -295,23 +295,18 @@ impl<E: Environment> VolumeDriver<E> {
     /// Sends a message, or keeps an append until the turn's others to the same segments have
     /// joined it.
     fn send(&mut self, group: PgId, to: SegmentSet, message: ToSegment) {
-        let message = match message {
-            ToSegment::Append(append) => {
-                let limits = self.writer.as_ref().map(|writer| writer.geometry().limits());
-                let batch_max = limits.map_or(0, |limits| limits.batch_records_max);
-                let batch_max = usize::try_from(batch_max).unwrap_or(usize::MAX);
-                match self.gathered.add(group, to, append, batch_max) {
-                    None => return,
-                    Some(before) => before,
-                }
-            }
-            other => {
-                self.send_gathered();
-                (group, to, other)
-            }
+        let ready = if let ToSegment::Append(append) = message {
+            let limits = self.writer.as_ref().map(|writer| writer.geometry().limits());
+            let batch_max = limits.map_or(0, |limits| limits.batch_records_max);
+            let batch_max = usize::try_from(batch_max).unwrap_or(usize::MAX);
+            self.gathered.add(group, to, append, batch_max)
+        } else {
+            self.send_gathered();
+            Some((group, to, message))
         };
-        let (group, to, message) = message;
-        self.send_now(group, to, message);
+        if let Some((group, to, message)) = ready {
+            self.send_now(group, to, message);
+        }
     }
 
     /// Sends the appends that were kept.
