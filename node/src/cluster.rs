@@ -1,152 +1,272 @@
-//! A cluster on this machine: one process for each segment of one protection group.
+//! A cluster on this machine: a process for each segment of one protection group, two in each of
+//! three zones, and a writer process if one is wanted.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
 use quorate_core::id::{PgId, Position};
 
-use crate::clock::Clock;
+use crate::client::{Client, ClientError};
+use crate::clock::{Clock, Moment};
+use crate::config::file::{ConfigFileError, NodeFile, WriterFile};
 use crate::config::{self, ConfigError, VolumeId};
-use crate::env::real::random;
+use crate::env::real::{LOCK_NAME, LOG_NAME, random};
 use crate::status::{self, StatusError};
 use crate::wire::Status;
 
-/// How long a node may take to answer its first question.
+mod address;
+mod error;
+mod file;
+mod lock;
+mod process;
+
+pub use error::ClusterError;
+use error::doing;
+pub use file::{CLUSTER_FILE, ClusterFile, Member};
+use lock::ClusterLock;
+pub use lock::{Stopped, running, stop};
+use process::{Running, last_words};
+
+/// How long a process may take to answer its first question.
 const READY_MAX: Duration = Duration::from_secs(20);
 
 /// How long one question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// The time between two looks at something that is waited for.
-const POLL: Duration = Duration::from_millis(20);
-
-/// Ports are taken from here: below those that systems give to outgoing connections, so that
-/// nobody takes a node's port while the node is down.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const POLL: Duration = Duration::from_millis(10);
 
 /// How often other ports are tried when somebody else takes one first.
 const STARTS_MAX: u32 = 5;
 
-/// The most bytes of a node's own words that an error repeats.
-const WORDS_MAX: u64 = 2_048;
+/// How long the processes of a cluster that was killed may take to end.
+const STALE_MAX: Duration = Duration::from_secs(3);
 
-/// Why a cluster can't be started, or doesn't come to where it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// The shape can't be built.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A node ended by itself.
-    #[error("node {position} ended by itself ({status}). It said: {words}")]
-    Ended {
-        /// Which.
-        position: Position,
-        /// How.
-        status: ExitStatus,
-        /// The end of what it wrote.
-        words: String,
-    },
-    /// The operating system refuses.
-    #[error("{doing}: {error}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// No ports are free.
-    #[error("no free ports on 127.0.0.1 between 20000 and 32000: end some other processes")]
-    NoPorts,
-    /// A node didn't get ready.
-    #[error("node {position} does not answer after {waited:?}: {error}")]
-    NotReady {
-        /// Which.
-        position: Position,
-        /// How long it was waited for.
-        waited: Duration,
-        /// What it did instead of answering.
-        error: StatusError,
-    },
-    /// The nodes didn't come level.
-    #[error("the nodes are not level after {waited:?}")]
-    NotLevel {
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// There is no such node.
-    #[error("the cluster has no node {position}")]
-    Unknown {
-        /// Which.
-        position: Position,
-    },
+/// The nodes by position, with the zones that they stand for.
+pub const NAMES: [(&str, &str); 6] =
+    [("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c"), ("c2", "c")];
+
+/// The name of the writer and of its directory.
+pub const WRITER: &str = "writer";
+
+/// A process that has ended by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The end of what it wrote.
+    pub words: String,
+    /// The arguments of the program that start it again.
+    pub again: String,
 }
 
-fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> ClusterError {
-    move |error| ClusterError::Io { doing, error }
+/// A process that listens somewhere else than it did before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Moved {
+    /// Its name.
+    pub name: String,
+    /// Where it listened.
+    pub from: SocketAddr,
+    /// Where it listens.
+    pub to: SocketAddr,
 }
 
-/// Six node processes of one protection group on loopback.
+/// Six node processes of one protection group on loopback, and perhaps a writer process.
 ///
-/// They end with this value, and with this process however it ends: each of them holds the other
-/// end of a pipe and ends when the pipe closes.
+/// They end with this value, and with this process however it ends.
 #[derive(Debug)]
 pub struct Cluster {
     executable: PathBuf,
     directory: PathBuf,
     volume: VolumeId,
+    /// Of the nodes by position.
     addresses: Vec<SocketAddr>,
+    writer_address: SocketAddr,
+    moved: Vec<Moved>,
     nodes: Vec<Option<Running>>,
+    writer: Option<Running>,
+    _lock: ClusterLock,
 }
 
-/// A running node.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    /// Held open: the node ends when it closes.
-    _leash: Option<ChildStdin>,
+/// One of the processes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Who {
+    Node(Position),
+    Writer,
+}
+
+impl Who {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Node(position) => NAMES.get(position.index()).map_or("?", |(name, _)| *name),
+            Self::Writer => WRITER,
+        }
+    }
+
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Node(_) => "node",
+            Self::Writer => "writer",
+        }
+    }
 }
 
 impl Cluster {
-    /// Starts a node of `executable` for each segment of a new volume, with their logs under
-    /// `directory`, and waits until all answer.
+    /// Starts a node of `executable` for each segment of the volume in `directory`, of a new one if
+    /// there is none, and waits until all answer.
     ///
     /// # Errors
-    /// [`ClusterError`] says which node isn't there and what it said.
+    /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        let volume = VolumeId::new(random().map_err(doing("asking for randomness"))?);
-        let members = config::geometry(1)?.quorums().members();
+        Self::start_as(executable, directory, false)
+    }
+
+    /// [`Cluster::start`] with a writer process, which has opened the volume when this returns.
+    ///
+    /// # Errors
+    /// [`ClusterError`] says which process isn't there and what it said.
+    pub fn start_with_writer(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
+        Self::start_as(executable, directory, true)
+    }
+
+    fn start_as(
+        executable: &Path,
+        directory: &Path,
+        has_writer: bool,
+    ) -> Result<Self, ClusterError> {
         std::fs::create_dir_all(directory).map_err(doing("creating the cluster's directory"))?;
+        let lock =
+            ClusterLock::take(directory).map_err(doing("locking the cluster's directory"))?;
+        let Some(lock) = lock else {
+            return Err(ClusterError::Live { directory: directory.to_path_buf() });
+        };
+        let earlier = ClusterFile::load(directory)?;
+        let volume = match &earlier {
+            Some(earlier) => earlier.volume(),
+            None => new_volume(directory)?,
+        };
+        wait_until_ended(directory)?;
+        let earlier = earlier.iter();
+        let earlier: Vec<SocketAddr> = earlier
+            .flat_map(|file| file.nodes.iter().chain([&file.writer]))
+            .map(|member| member.address)
+            .collect();
+        let mut cluster = Self {
+            executable: executable.to_path_buf(),
+            directory: directory.to_path_buf(),
+            volume,
+            addresses: Vec::new(),
+            writer_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            moved: Vec::new(),
+            nodes: NAMES.iter().map(|_| None).collect(),
+            writer: None,
+            _lock: lock,
+        };
         let mut attempt = 1;
         loop {
-            let mut cluster = Self {
-                executable: executable.to_path_buf(),
-                directory: directory.to_path_buf(),
-                volume,
-                addresses: free_addresses(members)?,
-                nodes: (0..members).map(|_| None).collect(),
-            };
-            match cluster.start_all() {
+            cluster.settle(&earlier)?;
+            match cluster.start_all(has_writer) {
                 Ok(()) => return Ok(cluster),
                 // Somebody may have taken a port between the look at it and its use.
-                Err(ClusterError::Ended { .. }) if attempt < STARTS_MAX => attempt += 1,
+                Err(ClusterError::Ended { words, .. })
+                    if attempt < STARTS_MAX && words.contains("cannot listen at") =>
+                {
+                    attempt += 1;
+                    cluster.nodes.iter_mut().for_each(|node| *node = None);
+                    cluster.writer = None;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn start_all(&mut self) -> Result<(), ClusterError> {
+    /// Chooses addresses, and writes them and the volume's name down before anybody uses them.
+    fn settle(&mut self, earlier: &[SocketAddr]) -> Result<(), ClusterError> {
+        let mut chosen = address::choose(earlier, NAMES.len().saturating_add(1))?;
+        self.moved = self
+            .everybody()
+            .zip(earlier.iter().zip(&chosen))
+            .filter(|(_, (from, to))| from != to)
+            .map(|(who, (from, to))| Moved { name: who.name().into(), from: *from, to: *to })
+            .collect();
+        self.writer_address = chosen.pop().ok_or(ClusterError::NoPorts)?;
+        self.addresses = chosen;
+        self.record()?;
+        self.everybody().try_for_each(|who| self.configure(who))
+    }
+
+    /// Writes down what the cluster consists of, for whoever wants to find it.
+    fn record(&self) -> Result<(), ClusterError> {
+        let nodes = Position::first(NAMES.len()).zip(&self.addresses).zip(NAMES);
+        let file = ClusterFile {
+            volume: self.volume.to_string(),
+            writer: Member {
+                name: WRITER.into(),
+                address: self.writer_address,
+                zone: None,
+                pid: self.writer.as_ref().map(Running::id),
+            },
+            nodes: nodes
+                .map(|((position, address), (name, zone))| Member {
+                    name: name.into(),
+                    address: *address,
+                    zone: Some(zone.into()),
+                    pid: self.nodes.get(position.index()).and_then(Option::as_ref).map(Running::id),
+                })
+                .collect(),
+        };
+        file.save(&self.directory)?;
+        Ok(())
+    }
+
+    fn configure(&self, who: Who) -> Result<(), ClusterError> {
+        let directory = self.directory.join(who.name());
+        std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
+        let comment = "Written by `quorate up` at every start: changes are lost.";
+        let path = self.config(who);
+        match who {
+            Who::Node(position) => {
+                let listen = self.addresses.get(position.index()).copied();
+                let node = NodeFile {
+                    volume: self.volume.to_string(),
+                    groups: 1,
+                    group: 0,
+                    position: position.index(),
+                    directory: ".".into(),
+                    listen: listen.ok_or(ClusterError::Unknown { position })?,
+                    peers: self.addresses.clone(),
+                };
+                config::file::write(&path, comment, &node)?;
+            }
+            Who::Writer => {
+                let segments = vec![self.addresses.clone()];
+                let writer = WriterFile::new(self.volume, self.writer_address, segments);
+                config::file::write(&path, comment, &writer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_all(&mut self, has_writer: bool) -> Result<(), ClusterError> {
         for position in self.positions() {
-            self.spawn(position)?;
+            self.spawn(Who::Node(position))?;
+        }
+        if has_writer {
+            self.spawn(Who::Writer)?;
         }
         for position in self.positions() {
             self.wait_ready(position)?;
         }
-        Ok(())
+        if has_writer {
+            self.wait_for_writer()?;
+        }
+        self.record()
     }
 
     /// Starts the node at `position` again, on what its directory holds, and waits until it
@@ -156,8 +276,10 @@ impl Cluster {
     /// [`ClusterError`] when it doesn't.
     pub fn restart(&mut self, position: Position) -> Result<Status, ClusterError> {
         self.kill(position)?;
-        self.spawn(position)?;
-        self.wait_ready(position)
+        self.spawn(Who::Node(position))?;
+        let status = self.wait_ready(position)?;
+        self.record()?;
+        Ok(status)
     }
 
     /// Ends the node at `position` at once, by SIGKILL: it gets no chance to write anything more.
@@ -167,11 +289,44 @@ impl Cluster {
     pub fn kill(&mut self, position: Position) -> Result<(), ClusterError> {
         let slot = self.nodes.get_mut(position.index());
         let slot = slot.ok_or(ClusterError::Unknown { position })?;
-        if let Some(mut running) = slot.take() {
-            running.child.kill().map_err(doing("ending a node"))?;
-            running.child.wait().map_err(doing("waiting for a node's end"))?;
+        match slot.take() {
+            Some(mut running) => running.kill().map_err(doing("ending a node")),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Asks all processes to end, the writer first, and waits for it; those that haven't ended
+    /// after `patience` are killed, and their names returned.
+    ///
+    /// # Errors
+    /// [`ClusterError::Io`] when the operating system can't tell.
+    pub fn end(mut self, patience: Duration) -> Result<Vec<String>, ClusterError> {
+        let clock = Clock::start();
+        let mut stubborn = Vec::new();
+        let writer = self.writer.take().map(|writer| vec![(WRITER, writer)]).unwrap_or_default();
+        let nodes = self.nodes.iter_mut().zip(NAMES);
+        let nodes = nodes.filter_map(|(node, (name, _))| Some((name, node.take()?))).collect();
+        for mut processes in [writer, nodes] {
+            processes.iter_mut().for_each(|(_, process)| process.ask_to_end());
+            while !processes.is_empty() {
+                let mut left = Vec::new();
+                for (name, mut process) in processes {
+                    if process.ended().map_err(doing("looking at a process"))?.is_some() {
+                        continue;
+                    }
+                    if clock.now() > Moment::new(patience) {
+                        process.kill().map_err(doing("ending a process"))?;
+                        stubborn.push(name.to_string());
+                    } else {
+                        left.push((name, process));
+                    }
+                }
+                processes = left;
+                thread::sleep(if processes.is_empty() { Duration::ZERO } else { POLL });
+            }
+        }
+        self.record()?;
+        Ok(stubborn)
     }
 
     /// Asks the node at `position` how it is.
@@ -210,7 +365,7 @@ impl Cluster {
             {
                 return Ok(statuses);
             }
-            let waited = clock.now().since(crate::clock::Moment::default());
+            let waited = clock.now().since(Moment::default());
             if waited > patience {
                 return Err(ClusterError::NotLevel { waited });
             }
@@ -218,29 +373,17 @@ impl Cluster {
         }
     }
 
-    fn spawn(&mut self, position: Position) -> Result<(), ClusterError> {
-        let unknown = ClusterError::Unknown { position };
-        let address = self.addresses.get(position.index()).ok_or(unknown)?;
-        let peers: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        let words = File::create(self.words(position)).map_err(doing("creating a node's log"))?;
-        let mut child = Command::new(&self.executable)
-            .arg("node")
-            .arg("--dir")
-            .arg(self.node_directory(position))
-            .args(["--listen", &address.to_string()])
-            .args(["--peers", &peers.join(",")])
-            .args(["--volume", &self.volume.to_string()])
-            .args(["--group", "0"])
-            .args(["--position", &position.index().to_string()])
-            .arg("--leashed")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(words)
-            .spawn()
-            .map_err(doing("starting a node"))?;
-        let leash = child.stdin.take();
-        if let Some(slot) = self.nodes.get_mut(position.index()) {
-            *slot = Some(Running { child, _leash: leash });
+    fn spawn(&mut self, who: Who) -> Result<(), ClusterError> {
+        let (config, words) = (self.config(who), self.words(who));
+        let running = Running::start(&self.executable, who.kind(), &config, &words)
+            .map_err(doing("starting a process"))?;
+        match who {
+            Who::Node(position) => {
+                if let Some(slot) = self.nodes.get_mut(position.index()) {
+                    *slot = Some(running);
+                }
+            }
+            Who::Writer => self.writer = Some(running),
         }
         Ok(())
     }
@@ -252,7 +395,7 @@ impl Cluster {
             match self.status(position) {
                 Ok(status) => return Ok(status),
                 Err(error) => {
-                    let waited = clock.now().since(crate::clock::Moment::default());
+                    let waited = clock.now().since(Moment::default());
                     if waited > READY_MAX {
                         return Err(ClusterError::NotReady { position, waited, error });
                     }
@@ -262,21 +405,72 @@ impl Cluster {
         }
     }
 
-    /// Checks that every node that was started and not killed is running.
+    fn wait_for_writer(&mut self) -> Result<(), ClusterError> {
+        let clock = Clock::start();
+        loop {
+            self.check_alive()?;
+            // It lets nobody in before the volume is open.
+            match Client::connect(self.writer_address, self.volume, ANSWER_MAX) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    let waited = clock.now().since(Moment::default());
+                    if waited > READY_MAX || !is_temporary(&error) {
+                        return Err(ClusterError::NoWriter { waited, error });
+                    }
+                }
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Checks that every process that was started and not killed is running.
     ///
     /// # Errors
-    /// [`ClusterError::Ended`] with what the node said.
+    /// [`ClusterError::Ended`] with what the process said.
     pub fn check_alive(&mut self) -> Result<(), ClusterError> {
-        for position in self.positions() {
-            let running = self.nodes.get_mut(position.index()).and_then(Option::as_mut);
-            let Some(running) = running else { continue };
-            let ended = running.child.try_wait().map_err(doing("looking at a node"))?;
-            if let Some(status) = ended {
-                let words = last_words(&self.words(position));
-                return Err(ClusterError::Ended { position, status, words });
+        match self.look(false)?.into_iter().next() {
+            None => Ok(()),
+            Some(Ended { name, status, words, .. }) => {
+                Err(ClusterError::Ended { name, status, words })
             }
         }
-        Ok(())
+    }
+
+    /// Returns the processes that have ended since this was last asked.
+    ///
+    /// # Errors
+    /// [`ClusterError::Io`] when the operating system can't tell.
+    pub fn take_ended(&mut self) -> Result<Vec<Ended>, ClusterError> {
+        let ended = self.look(true)?;
+        if !ended.is_empty() {
+            self.record()?;
+        }
+        Ok(ended)
+    }
+
+    fn look(&mut self, is_taking: bool) -> Result<Vec<Ended>, ClusterError> {
+        let mut all = Vec::new();
+        for who in self.everybody() {
+            let slot = match who {
+                Who::Node(position) => self.nodes.get_mut(position.index()),
+                Who::Writer => Some(&mut self.writer),
+            };
+            let Some(slot) = slot else { continue };
+            let Some(running) = slot.as_mut() else { continue };
+            let ended = running.ended().map_err(doing("looking at a process"))?;
+            let Some(status) = ended else { continue };
+            if is_taking {
+                *slot = None;
+            }
+            let words = last_words(&self.words(who));
+            let again = format!("{} --config {}", who.kind(), self.config(who).display());
+            all.push(Ended { name: who.name().into(), status, words, again });
+        }
+        Ok(all)
+    }
+
+    fn everybody(&self) -> impl Iterator<Item = Who> + use<> {
+        Position::first(NAMES.len()).map(Who::Node).chain([Who::Writer])
     }
 
     /// Returns the positions of the nodes.
@@ -290,6 +484,19 @@ impl Cluster {
         &self.addresses
     }
 
+    /// Returns where the writer listens, or would.
+    #[must_use]
+    pub const fn writer_address(&self) -> SocketAddr {
+        self.writer_address
+    }
+
+    /// Returns the processes that listen somewhere else than at the former start: another process
+    /// has the port that they had.
+    #[must_use]
+    pub fn moved(&self) -> &[Moved] {
+        &self.moved
+    }
+
     /// Returns the volume that the nodes serve.
     #[must_use]
     pub const fn volume(&self) -> VolumeId {
@@ -299,56 +506,60 @@ impl Cluster {
     /// Returns the directory of the node at `position`.
     #[must_use]
     pub fn node_directory(&self, position: Position) -> PathBuf {
-        self.directory.join(format!("node-{position}"))
+        self.directory.join(Who::Node(position).name())
     }
 
-    fn words(&self, position: Position) -> PathBuf {
-        self.directory.join(format!("node-{position}.log"))
+    fn config(&self, who: Who) -> PathBuf {
+        self.directory.join(who.name()).join(format!("{}.toml", who.kind()))
+    }
+
+    fn words(&self, who: Who) -> PathBuf {
+        self.directory.join(who.name()).join("messages.txt")
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for running in self.nodes.iter_mut().filter_map(Option::take) {
-            let mut child = running.child;
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+/// Returns whether the writer may let a client in a little later.
+const fn is_temporary(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect { .. } | ClientError::Connection(_) | ClientError::TimedOut(_) => true,
+        ClientError::Hello(_)
+        | ClientError::Oversized { .. }
+        | ClientError::Refused(_)
+        | ClientError::Unexpected => false,
     }
 }
 
 /// Returns addresses on loopback that nobody listens at now.
 pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, ClusterError> {
-    let start = random().map_err(doing("asking for randomness"))?;
-    let span = PORTS.len() as u64;
-    let offset = start.checked_rem(span).and_then(|offset| usize::try_from(offset).ok());
-    let offset = offset.unwrap_or(0);
-    // Held until all are found, so that none is found twice.
-    let mut held = Vec::new();
-    for port in PORTS.skip(offset).chain(PORTS.take(offset)) {
-        if held.len() == count {
-            break;
-        }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if let Ok(listener) = TcpListener::bind(address) {
-            held.push((address, listener));
-        }
-    }
-    if held.len() < count {
-        return Err(ClusterError::NoPorts);
-    }
-    Ok(held.into_iter().map(|(address, _)| address).collect())
+    address::choose(&[], count)
 }
 
-/// Returns the end of what a node wrote.
-fn last_words(path: &Path) -> String {
-    let read = || -> io::Result<String> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(WORDS_MAX)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+/// Returns a name for the volume of a directory in which there is none.
+fn new_volume(directory: &Path) -> Result<VolumeId, ClusterError> {
+    let has_log = |(name, _): &(&str, &str)| directory.join(name).join(LOG_NAME).exists();
+    if NAMES.iter().any(has_log) {
+        return Err(ClusterError::Lost { directory: directory.to_path_buf() });
+    }
+    Ok(VolumeId::new(random().map_err(doing("asking for randomness"))?))
+}
+
+/// Waits until nobody has a log open: nodes of a cluster that was killed take a moment to notice.
+/// Those that stay make the new nodes say so.
+fn wait_until_ended(directory: &Path) -> Result<(), ClusterError> {
+    let clock = Clock::start();
+    let is_open = |(name, _): &(&str, &str)| -> io::Result<bool> {
+        match std::fs::File::open(directory.join(name).join(LOCK_NAME)) {
+            Ok(file) => Ok(file.try_lock_shared().is_err()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     };
-    read().unwrap_or_default()
+    for node in &NAMES {
+        while is_open(node).map_err(doing("looking at a node's lock"))?
+            && clock.now() < Moment::new(STALE_MAX)
+        {
+            thread::sleep(POLL);
+        }
+    }
+    Ok(())
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire;
 
+pub mod file;
+
 /// Names a volume. Nothing of one volume is ever taken for another's.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]

@@ -282,7 +282,10 @@ impl<E: Environment> Node<E> {
             | Envelope::StatusRequest
             | Envelope::ToSegment(_)
             | Envelope::ToWriter(_)
-            | Envelope::Welcome(_) => {
+            | Envelope::Welcome(_)
+            | Envelope::ClientWelcome(_)
+            | Envelope::FromClient(_)
+            | Envelope::ToClient(_) => {
                 let now = self.env.now();
                 if let Some(link) = self.links.get_mut(&from) {
                     link.fail(&mut self.env, now);
@@ -382,7 +385,10 @@ impl<E: Environment> Node<E> {
                 | Envelope::Status(_)
                 | Envelope::ToSegment(_)
                 | Envelope::ToWriter(_)
-                | Envelope::Welcome(_),
+                | Envelope::Welcome(_)
+                | Envelope::ClientWelcome(_)
+                | Envelope::FromClient(_)
+                | Envelope::ToClient(_),
             ) => Ok(None),
         }
     }
@@ -404,6 +410,8 @@ impl<E: Environment> Node<E> {
         let NodeConfig { volume, group, position, geometry, .. } = self.config;
         let refusal = if hello.volume != volume {
             Some(HelloRefusal::WrongVolume { volume })
+        } else if hello.role == Role::Client {
+            Some(HelloRefusal::NoWriter)
         } else if (hello.group, hello.position) != (group, position)
             || matches!(hello.role, Role::Segment { position: caller } if caller == position)
         {
@@ -416,7 +424,8 @@ impl<E: Environment> Node<E> {
             return None;
         }
         let role = match hello.role {
-            Role::Observer => CallerRole::Observer,
+            // A client has been turned away above.
+            Role::Observer | Role::Client => CallerRole::Observer,
             Role::Segment { position } => CallerRole::Segment(position),
             Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
         };

@@ -7,12 +7,13 @@
 //! Modules in reading order: [`clock`] and [`env`](mod@env) (time, randomness, network and disk
 //! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
 //! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
-//! [`driver`] (a storage node's loop), [`volume`] (the volume client: a writer process),
-//! [`status`], [`cluster`] and [`demo`].
+//! [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
+//! it) and [`client`] (of such a process), [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
 pub mod answer;
 pub mod bench;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -39,3 +40,4 @@ mod testing;
 pub mod torture;
 pub mod volume;
 pub mod wire;
+pub mod writer;

@@ -53,6 +53,12 @@ pub enum PayloadError {
         /// The bytes that came.
         found: u64,
     },
+    /// A client's page doesn't match its checksum.
+    #[error("the bytes of {page} do not match its checksum")]
+    Page {
+        /// The page.
+        page: PageId,
+    },
     /// A record announces more bytes than a page has.
     #[error("the record with LSN {lsn} announces {length} bytes, more than a page has")]
     Oversized {

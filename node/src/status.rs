@@ -70,14 +70,17 @@ pub fn ask(
             | Envelope::Status(_)
             | Envelope::StatusRequest
             | Envelope::ToSegment(_)
-            | Envelope::ToWriter(_),
+            | Envelope::ToWriter(_)
+            | Envelope::ClientWelcome(_)
+            | Envelope::FromClient(_)
+            | Envelope::ToClient(_),
         ) => Err(StatusError::Unexpected),
     }
 }
 
 /// A stream that waits, with a timeout that shows as "would block".
 #[derive(Debug)]
-struct Blocking(TcpStream);
+pub(crate) struct Blocking(pub(crate) TcpStream);
 
 impl Stream for Blocking {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

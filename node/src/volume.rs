@@ -16,20 +16,26 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::PageId;
 use quorate_core::lsn::Lsn;
+use serde::{Deserialize, Serialize};
 
 use crate::config::VolumeId;
 use crate::env::real::{RealEnvironment, RealWaker};
 use crate::env::{Environment, Waker};
 use crate::wire::HelloRefusal;
 
+mod callers;
 mod check;
 pub mod driver;
 mod flow;
 mod gathered;
+mod points;
 mod reads;
 mod recovery;
+mod reply;
 
 use driver::VolumeDriver;
+pub use points::PointError;
+pub use reply::Waiter;
 
 /// The most commands that wait to be taken; above that, callers wait.
 const COMMANDS_MAX: usize = 256;
@@ -70,6 +76,8 @@ pub struct PageImage {
 /// A page that was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PageVersion {
+    /// The page.
+    pub page: PageId,
     /// The read point: the page is as all commits at or under it left it.
     pub read_point: ReadPoint,
     /// The LSN of the page's last record, `None` for a page never written.
@@ -79,7 +87,7 @@ pub struct PageVersion {
 }
 
 /// A mini-transaction that is durable for good.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Committed {
     /// The LSN of its first record.
     pub first: Lsn,
@@ -88,8 +96,13 @@ pub struct Committed {
 }
 
 /// What a read may assume.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Consistency {
+    /// The page as of this consistency point, which has to be one that this writer knows: its
+    /// recovery point, or one of its own commits that are not too long ago.
+    At(Lsn),
+    /// The page as of some point at or after this LSN; waited for if the VDL isn't there yet.
+    AtLeast(Lsn),
     /// The page as of some point at or after this writer's last commit. A writer that has been
     /// overtaken and doesn't know it yet answers as of its own end.
     Snapshot,
@@ -134,6 +147,9 @@ pub enum VolumeError {
         "a page has at most 8192 bytes, and a write at most as many pages as the volume's limit"
     )]
     Oversized,
+    /// The read point isn't one.
+    #[error(transparent)]
+    Point(#[from] PointError),
     /// The operating system failed this process.
     #[error("the operating system failed this process: {0}")]
     System(io::ErrorKind),
@@ -183,14 +199,14 @@ pub enum Command {
         /// What the read may assume.
         consistency: Consistency,
         /// Where the answer goes.
-        reply: mpsc::Sender<Result<PageVersion, VolumeError>>,
+        reply: Waiter<PageVersion>,
     },
     /// Write pages as one mini-transaction.
     Write {
         /// The pages.
         pages: Vec<PageImage>,
         /// Where the answer goes once the write is durable.
-        reply: mpsc::Sender<Result<Committed, VolumeError>>,
+        reply: Waiter<Committed>,
     },
 }
 

@@ -13,8 +13,8 @@
 //!  20  the envelope, then the payload
 //! ```
 //!
-//! Payload bytes are covered by the checksums of the records in the envelope. Both lengths have a
-//! bound, checked before anything is kept: a hostile length makes nobody allocate.
+//! Payload bytes are covered by the checksums of the records, or of a client's pages, in the
+//! envelope. Both lengths have a bound, checked before anything is kept: a hostile length makes nobody allocate.
 //!
 //! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
 //! does not bound what serde reserves for a collection; serde itself reserves at most a mebibyte
@@ -33,6 +33,10 @@ use serde::de::DeserializeOwned;
 
 use crate::config::VolumeId;
 use crate::payload::{self, PAGE_BYTES_MAX, PayloadError};
+
+pub mod client;
+
+use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -76,15 +80,15 @@ pub const fn carries(limits: &Limits) -> bool {
 pub struct Hello {
     /// The volume that the caller means.
     pub volume: VolumeId,
-    /// The group that the caller believes to have reached.
+    /// The group that the caller believes to have reached; the first one for a client.
     pub group: PgId,
-    /// The position that the caller believes to have reached.
+    /// The position that the caller believes to have reached; the first one for a client.
     pub position: Position,
     /// Who calls.
     pub role: Role,
 }
 
-/// Who calls a segment.
+/// Who calls a segment or a writer process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, serde::Deserialize)]
 pub enum Role {
     /// Someone who only asks for the status.
@@ -99,6 +103,8 @@ pub enum Role {
         /// The writer process.
         instance: InstanceId,
     },
+    /// A client of a writer process.
+    Client,
 }
 
 /// The answer to a [`Hello`] that reached whom it meant.
@@ -156,6 +162,12 @@ pub enum HelloRefusal {
         /// The volume served here.
         volume: VolumeId,
     },
+    /// A segment, a writer or an observer has reached a writer process.
+    #[error("a writer process answers there, not a segment")]
+    NoSegment,
+    /// A client has reached a segment.
+    #[error("a segment answers there, not a writer process")]
+    NoWriter,
 }
 
 /// Everything that processes say to each other.
@@ -175,6 +187,12 @@ pub enum Envelope {
     ToWriter(ToWriter),
     /// The caller is at the right place.
     Welcome(Welcome),
+    /// A client is at the right place.
+    ClientWelcome(ClientWelcome),
+    /// A request of a client.
+    FromClient(ClientRequest),
+    /// The answer to a request of a client.
+    ToClient(ClientReply),
 }
 
 impl Envelope {
@@ -203,7 +221,46 @@ impl Envelope {
                 | ToWriter::Refused { .. }
                 | ToWriter::Sealed { .. },
             )
+            | Self::Welcome(_)
+            | Self::ClientWelcome(_)
+            | Self::FromClient(_)
+            | Self::ToClient(_) => &[],
+        }
+    }
+
+    /// Returns the pages whose bytes travel with this envelope, in order; no envelope carries both
+    /// records and pages.
+    #[must_use]
+    pub fn pages(&self) -> &[PageSum] {
+        match self {
+            Self::FromClient(ClientRequest { question: Question::Write { pages }, .. }) => pages,
+            Self::ToClient(ClientReply { answer: Answer::Page { page, .. }, .. }) => {
+                std::slice::from_ref(page)
+            }
+            Self::FromClient(ClientRequest {
+                question: Question::Read { .. } | Question::Status,
+                ..
+            })
+            | Self::ToClient(ClientReply {
+                answer: Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
+                ..
+            })
+            | Self::ClientWelcome(_)
+            | Self::Hello(_)
+            | Self::Refused(_)
+            | Self::Status(_)
+            | Self::StatusRequest
+            | Self::ToSegment(_)
+            | Self::ToWriter(_)
             | Self::Welcome(_) => &[],
+        }
+    }
+
+    /// Checks that `payload` is what this envelope announces.
+    fn check(&self, payload: &[u8]) -> Result<(), PayloadError> {
+        match self.pages() {
+            [] => payload::check(self.records(), payload),
+            pages => client::check(pages, payload),
         }
     }
 }
@@ -311,7 +368,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, WireError> {
         return Ok(Decoded::Missing { needed: length });
     };
     let envelope: Envelope = decode_value(encoded)?;
-    payload::check(envelope.records(), payload)?;
+    envelope.check(payload)?;
     Ok(Decoded::Frame { frame: Frame { envelope, payload: payload.to_vec() }, length })
 }
 

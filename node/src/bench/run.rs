@@ -11,7 +11,7 @@ use super::floor::Floor;
 use super::report::Row;
 use super::{Load, Samples};
 use crate::clock::Clock;
-use crate::cluster::{self, Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, free_addresses};
 use crate::volume::{Volume, VolumeConfig, VolumeError};
 
 /// How long processes may take to get ready.
@@ -62,8 +62,8 @@ pub fn run(
 ) -> Result<(), BenchError> {
     let cluster = Cluster::start(&options.executable, &options.directory.join("quorate"))?;
     let config = VolumeConfig {
-        volume: cluster.volume(),
         segments: vec![cluster.addresses().to_vec()],
+        volume: cluster.volume(),
         patience: READY_MAX,
     };
     let mut volume = Volume::open(config)?;
@@ -93,7 +93,7 @@ struct FloorNodes {
 
 impl FloorNodes {
     fn start(executable: &Path, directory: &Path, count: usize) -> Result<Self, BenchError> {
-        let addresses = cluster::free_addresses(count)?;
+        let addresses = free_addresses(count)?;
         let mut nodes = Self { children: Vec::new(), addresses };
         for (index, address) in nodes.addresses.iter().enumerate() {
             let child = Command::new(executable)

@@ -15,6 +15,7 @@ use crate::clock::{Clock, Moment};
 mod log;
 
 pub use log::RealLog;
+pub(crate) use log::{LOCK_NAME, LOG_NAME};
 
 /// The most buffers that one write takes.
 const SLICES_MAX: usize = 64;

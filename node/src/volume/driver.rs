@@ -6,27 +6,34 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use quorate_core::consistency::Vdl;
 use quorate_core::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position, SegmentSet, Ticket};
+use quorate_core::id::{InstanceId, PageId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::record::Change;
 use quorate_core::refusal::Refusal;
 use quorate_core::writer::Writer;
 
-use super::check::{Shape, encode, refuse, shape};
+use super::callers::Callers;
+use super::check::{Shape, encode, shape};
 use super::flow::Peer;
 use super::gathered::Gathered;
+use super::points::Points;
 use super::reads::Reads;
 use super::recovery::Recovery;
+use super::reply::{Outbox, Reply};
 use super::{Command, Committed, Opened, PageImage, Unavailable, VolumeConfig, VolumeError};
 use crate::clock::Moment;
 use crate::connection::READ_BYTES;
 use crate::env::{Environment, Event};
 use crate::link::{Link, LinkEvent};
 use crate::payload;
+use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
+
+mod serving;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
@@ -45,8 +52,6 @@ const STALL: Duration = Duration::from_secs(1);
 
 /// The most frames taken from one segment before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
-
-type Reply<T> = mpsc::Sender<Result<T, VolumeError>>;
 
 /// A volume client over any environment. [`super::Volume`] runs one on a thread.
 #[derive(Debug)]
@@ -69,6 +74,14 @@ pub struct VolumeDriver<E: Environment> {
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
     reads: Reads,
+    /// Clients of this process.
+    callers: Callers<E::Listener, E::Stream>,
+    /// Answers to clients that are not on their connections yet.
+    outbox: Outbox,
+    /// What clients are told first, once the volume is open.
+    welcome: Option<ClientWelcome>,
+    recovery_point: Vdl,
+    points: Points,
     publish: Option<Moment>,
     advanced: Moment,
     /// Peers that may have something to read, by index.
@@ -125,6 +138,11 @@ impl<E: Environment> VolumeDriver<E> {
             writes: VecDeque::new(),
             commits: VecDeque::new(),
             reads: Reads::default(),
+            callers: Callers::new(),
+            outbox: Outbox::default(),
+            welcome: None,
+            recovery_point: Vdl::ZERO,
+            points: Points::default(),
             publish: None,
             advanced: now,
             busy: BTreeSet::new(),
@@ -135,16 +153,22 @@ impl<E: Environment> VolumeDriver<E> {
 
     /// Does what can be done now and waits for events once; `false` when it is all over.
     pub fn turn(&mut self) -> bool {
+        self.turn_within(None)
+    }
+
+    /// [`VolumeDriver::turn`], waiting for events no longer than until `latest`.
+    fn turn_within(&mut self, latest: Option<Moment>) -> bool {
         if !self.take_commands() {
             return false;
         }
         self.tick();
         self.send_gathered();
+        self.callers.deliver(&mut self.outbox);
         for peer in &mut self.peers {
             peer.link.flush();
         }
         let mut events = Vec::new();
-        let deadline = self.deadline();
+        let deadline = self.deadline().into_iter().chain(latest).min();
         if let Err(error) = self.env.wait(deadline, &mut events) {
             self.give_up(VolumeError::System(error.kind()));
         }
@@ -152,11 +176,12 @@ impl<E: Environment> VolumeDriver<E> {
             self.take_event(event);
         }
         self.serve();
+        self.serve_callers();
         true
     }
 
     fn take_commands(&mut self) -> bool {
-        while self.writes.len() < WRITES_MAX && self.reads.len() < READS_MAX {
+        while self.has_room() {
             match self.commands.try_recv() {
                 Ok(command) => self.take_command(command),
                 Err(mpsc::TryRecvError::Empty) => return true,
@@ -167,27 +192,11 @@ impl<E: Environment> VolumeDriver<E> {
     }
 
     fn take_command(&mut self, command: Command) {
-        let over = match &self.phase {
-            Phase::Over(error) => Some(*error),
-            Phase::Open | Phase::Recovering(_) => None,
-        };
-        match (command, over) {
-            (Command::Read { reply, .. }, Some(error)) => {
-                let _ = reply.send(Err(error));
+        match command {
+            Command::Read { page, consistency, reply } => {
+                self.take_read(page, consistency, Reply::Waiter(reply));
             }
-            (Command::Read { page, consistency, reply }, None) => {
-                let now = self.env.now();
-                self.reads.take(page, consistency, reply, now);
-            }
-            (Command::Write { reply, .. }, Some(error)) => {
-                let _ = reply.send(Err(error));
-            }
-            (Command::Write { pages, reply }, None) => match refuse(&pages) {
-                Some(error) => {
-                    let _ = reply.send(Err(error));
-                }
-                None => self.writes.push_back((pages, reply)),
-            },
+            Command::Write { pages, reply } => self.take_write(pages, Reply::Waiter(reply)),
         }
     }
 
@@ -196,6 +205,7 @@ impl<E: Environment> VolumeDriver<E> {
             let ready =
                 self.peers.iter_mut().position(|peer| peer.link.ready(token, readable, writable));
             self.busy.extend(ready);
+            self.callers.ready(token, readable, writable);
         }
     }
 
@@ -344,12 +354,17 @@ impl<E: Environment> VolumeDriver<E> {
         let now = self.env.now();
         match report {
             Report::Confirmed { ticket, read_point: _ } => self.reads.confirmed(ticket, now),
-            Report::Durable { vdl } => self.settle(vdl.lsn(), now),
+            Report::Durable { vdl } => self.settle(vdl, now),
             Report::Opened { vdl, through } => {
                 self.used = through;
+                self.recovery_point = vdl;
+                self.points.remember(vdl.lsn());
+                self.reads.reach(vdl, now);
                 let phase = std::mem::replace(&mut self.phase, Phase::Open);
                 if let (Phase::Recovering(recovery), Some(writer)) = (phase, &self.writer) {
-                    recovery.succeed(writer.epoch(), vdl, *writer.geometry());
+                    let epoch = writer.epoch();
+                    recovery.succeed(epoch, vdl, *writer.geometry());
+                    self.welcome_as(epoch);
                 }
                 self.advanced = now;
                 self.publish = Some(now);
@@ -362,7 +377,8 @@ impl<E: Environment> VolumeDriver<E> {
             },
             Report::Read { ticket, page, read_point, version } => {
                 let bytes = std::mem::take(&mut self.incoming);
-                self.reads.answer(ticket, page, read_point, version, bytes, now);
+                let answered = (read_point, version, bytes);
+                self.reads.answer(ticket, page, answered, now, &mut self.outbox);
             }
             Report::ReadRefused { ticket, .. } => self.reads.refused(ticket, now),
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
@@ -371,6 +387,7 @@ impl<E: Environment> VolumeDriver<E> {
             Report::Refused(_) | Report::Rejected { .. } => {}
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
+                    self.points.remember(cpl);
                     self.commits.push_back((Committed { first, cpl }, reply));
                 }
             }
@@ -378,14 +395,15 @@ impl<E: Environment> VolumeDriver<E> {
     }
 
     /// Answers the commits that are durable now and forgets their bytes.
-    fn settle(&mut self, vdl: Lsn, now: Moment) {
+    fn settle(&mut self, vdl: Vdl, now: Moment) {
         self.advanced = now;
         self.publish = Some(now.after(PUBLISH_AFTER));
         while let Some((committed, reply)) =
-            self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl)
+            self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl.lsn())
         {
-            let _ = reply.send(Ok(committed));
+            reply.send(Ok(committed), &mut self.outbox);
         }
+        self.reads.reach(vdl, now);
         let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
         while let Some(first) = self.payloads.first_entry()
             && Some(*first.key()) <= vcl
@@ -401,12 +419,12 @@ impl<E: Environment> VolumeDriver<E> {
             recovery.fail(error);
         }
         for (_, reply) in self.commits.drain(..) {
-            let _ = reply.send(Err(error));
+            reply.send(Err(error), &mut self.outbox);
         }
         for (_, reply) in self.writes.drain(..) {
-            let _ = reply.send(Err(error));
+            reply.send(Err(error), &mut self.outbox);
         }
-        self.reads.fail(error);
+        self.reads.fail(error, &mut self.outbox);
         self.payloads.clear();
         self.peers.clear();
         self.writer = None;
@@ -498,7 +516,7 @@ impl<E: Environment> VolumeDriver<E> {
             let Some(writer) = &self.writer else { return };
             if pages.len() as u64 > writer.geometry().limits().allocation_max {
                 if let Some((_, reply)) = self.writes.pop_front() {
-                    let _ = reply.send(Err(VolumeError::Oversized));
+                    reply.send(Err(VolumeError::Oversized), &mut self.outbox);
                 }
                 continue;
             }
@@ -545,16 +563,14 @@ impl<E: Environment> VolumeDriver<E> {
         if let Some(ticket) = self.reads.confirm(now) {
             self.step(WriterInput::Confirm { ticket });
         }
-        for (ticket, page) in self.reads.due(now) {
+        let vdl = self.writer.as_ref().and_then(Writer::vdl).unwrap_or_default();
+        self.reads.expire(vdl, now, &mut self.outbox);
+        for (ticket, page, read_point) in self.reads.due(now) {
             let complete = self.readable(page);
             if let Some(from) = self.reads.choose(ticket, &complete, now) {
-                self.read(ticket, page, from);
+                self.step(WriterInput::Read { ticket, page, read_point, from });
             }
         }
-    }
-
-    fn read(&mut self, ticket: Ticket, page: PageId, from: Position) {
-        self.step(WriterInput::Read { ticket, page, read_point: None, from });
     }
 
     /// Returns the segments that can be asked for `page` now.
@@ -584,7 +600,12 @@ impl<E: Environment> VolumeDriver<E> {
         };
         let stall = (!self.commits.is_empty()).then(|| self.advanced.after(STALL));
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
-        [recovery, stall, peers, self.publish, self.reads.deadline()].into_iter().flatten().min()
+        let may_ask = self.is_serving() && self.has_room();
+        let callers = self.is_serving().then(|| self.callers.deadline(self.env.now(), may_ask));
+        [recovery, stall, peers, self.publish, self.reads.deadline(), callers.flatten()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns the epoch of the writer, once there is one.

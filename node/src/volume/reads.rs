@@ -1,14 +1,15 @@
 //! Reads under way: whom to ask, whom to ask next, and what waits for a confirmation.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
 use std::time::Duration;
 
-use quorate_core::consistency::ReadPoint;
+use quorate_core::consistency::{ReadPoint, Vdl};
 use quorate_core::id::{PageId, Position, SegmentSet, Ticket};
+use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
-use super::{Consistency, PageVersion, VolumeError};
+use super::reply::{Outbox, Reply};
+use super::{Consistency, PageVersion, PointError, VolumeError};
 use crate::clock::Moment;
 
 /// How long one segment may take to answer before another one is asked.
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait when no segment can be asked.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a read waits for the VDL to come to its LSN.
+const REACH_MAX: Duration = Duration::from_secs(10);
 
 /// The reads of one volume client.
 #[derive(Debug, Default)]
@@ -30,7 +34,9 @@ pub(super) struct Reads {
 #[derive(Debug)]
 struct WaitingRead {
     page: PageId,
-    reply: mpsc::Sender<Result<PageVersion, VolumeError>>,
+    /// `None` for the VDL at the time of asking.
+    read_point: Option<ReadPoint>,
+    reply: Reply<PageVersion>,
     /// Segments that were asked in vain.
     tried: SegmentSet,
     state: ReadState,
@@ -38,6 +44,8 @@ struct WaitingRead {
 
 #[derive(Clone, Copy, Debug)]
 enum ReadState {
+    /// The VDL isn't at this LSN yet.
+    Ahead { lsn: Lsn, until: Moment },
     /// This segment was asked.
     Asked { from: Position, until: Moment },
     /// To be asked at this time or later.
@@ -60,16 +68,43 @@ impl Reads {
         &mut self,
         page: PageId,
         consistency: Consistency,
-        reply: mpsc::Sender<Result<PageVersion, VolumeError>>,
+        read_point: Option<ReadPoint>,
+        reply: Reply<PageVersion>,
+        vdl: Vdl,
         now: Moment,
     ) {
         let ticket = self.ticket();
         let state = match consistency {
-            Consistency::Snapshot => ReadState::Due { at: now },
+            Consistency::AtLeast(lsn) if lsn > vdl.lsn() => {
+                ReadState::Ahead { lsn, until: now.after(REACH_MAX) }
+            }
+            Consistency::At(_) | Consistency::AtLeast(_) | Consistency::Snapshot => {
+                ReadState::Due { at: now }
+            }
             Consistency::Strict => ReadState::Unconfirmed,
         };
         let tried = SegmentSet::EMPTY;
-        self.waiting.insert(ticket, WaitingRead { page, reply, tried, state });
+        self.waiting.insert(ticket, WaitingRead { page, read_point, reply, tried, state });
+    }
+
+    /// Takes an advance of the VDL.
+    pub(super) fn reach(&mut self, vdl: Vdl, now: Moment) {
+        for read in self.waiting.values_mut() {
+            if matches!(read.state, ReadState::Ahead { lsn, .. } if lsn <= vdl.lsn()) {
+                read.state = ReadState::Due { at: now };
+            }
+        }
+    }
+
+    /// Refuses the reads that have waited too long for the VDL.
+    pub(super) fn expire(&mut self, vdl: Vdl, now: Moment, outbox: &mut Outbox) {
+        let is_over = |_: &Ticket, read: &mut WaitingRead| matches!(read.state, ReadState::Ahead { until, .. } if until <= now);
+        for (_, read) in self.waiting.extract_if(.., is_over) {
+            if let ReadState::Ahead { lsn, .. } = read.state {
+                let error = PointError::NotReached { lsn, vdl };
+                read.reply.send(Err(error.into()), outbox);
+            }
+        }
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -112,16 +147,21 @@ impl Reads {
     }
 
     /// Returns the reads to ask for now.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<(Ticket, PageId)> {
+    pub(super) fn due(&mut self, now: Moment) -> Vec<(Ticket, PageId, Option<ReadPoint>)> {
         let mut due = Vec::new();
         for (ticket, read) in &mut self.waiting {
             match read.state {
                 ReadState::Asked { from, until } if until <= now => {
                     read.tried.insert(from);
-                    due.push((*ticket, read.page));
+                    due.push((*ticket, read.page, read.read_point));
                 }
-                ReadState::Due { at } if at <= now => due.push((*ticket, read.page)),
-                ReadState::Asked { .. } | ReadState::Due { .. } | ReadState::Unconfirmed => {}
+                ReadState::Due { at } if at <= now => {
+                    due.push((*ticket, read.page, read.read_point));
+                }
+                ReadState::Ahead { .. }
+                | ReadState::Asked { .. }
+                | ReadState::Due { .. }
+                | ReadState::Unconfirmed => {}
             }
         }
         due
@@ -180,13 +220,13 @@ impl Reads {
         &mut self,
         ticket: Ticket,
         page: PageId,
-        read_point: ReadPoint,
-        version: Option<Record>,
-        bytes: Vec<u8>,
+        (read_point, version, bytes): (ReadPoint, Option<Record>, Vec<u8>),
         now: Moment,
+        outbox: &mut Outbox,
     ) {
         let is_right = |read: &WaitingRead| {
             read.page == page
+                && read.read_point.is_none_or(|asked| asked == read_point)
                 && version
                     .is_none_or(|record| record.page == page && record.lsn <= read_point.lsn())
         };
@@ -196,15 +236,14 @@ impl Reads {
         }
         if let Some(read) = self.waiting.remove(&ticket) {
             let lsn = version.map(|record| record.lsn);
-            // Whoever asked may have stopped waiting.
-            let _ = read.reply.send(Ok(PageVersion { read_point, lsn, bytes }));
+            read.reply.send(Ok(PageVersion { page, read_point, lsn, bytes }), outbox);
         }
     }
 
     /// Fails every read.
-    pub(super) fn fail(&mut self, error: VolumeError) {
+    pub(super) fn fail(&mut self, error: VolumeError, outbox: &mut Outbox) {
         for read in std::mem::take(&mut self.waiting).into_values() {
-            let _ = read.reply.send(Err(error));
+            read.reply.send(Err(error), outbox);
         }
         self.confirming = None;
     }
@@ -216,7 +255,7 @@ impl Reads {
     /// Returns when something is to be done next, if ever.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let reads = self.waiting.values().filter_map(|read| match read.state {
-            ReadState::Asked { until, .. } => Some(until),
+            ReadState::Ahead { until, .. } | ReadState::Asked { until, .. } => Some(until),
             ReadState::Due { at } => Some(at),
             ReadState::Unconfirmed => None,
         });
@@ -228,7 +267,7 @@ impl Reads {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use quorate_core::consistency::Vdl;
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -246,7 +285,7 @@ mod tests {
 
     fn take(reads: &mut Reads, consistency: Consistency, now: Moment) -> Answer {
         let (reply, answer) = mpsc::channel();
-        reads.take(PAGE, consistency, reply, now);
+        reads.take(PAGE, consistency, None, Reply::Waiter(reply), Vdl::ZERO, now);
         answer
     }
 
@@ -291,7 +330,7 @@ mod tests {
     fn another_segment_is_asked_after_a_refusal_and_after_silence() {
         let mut reads = Reads::default();
         let _read = take(&mut reads, Consistency::Snapshot, at(0));
-        let [(ticket, page)] = reads.due(at(0)).try_into().unwrap();
+        let [(ticket, page, _)] = reads.due(at(0)).try_into().unwrap();
         assert_eq!(page, PAGE);
         let mut asked = SegmentSet::EMPTY;
         let mut now = at(0);
@@ -317,14 +356,36 @@ mod tests {
     fn an_answer_about_another_page_is_not_taken() {
         let mut reads = Reads::default();
         let answer = take(&mut reads, Consistency::Snapshot, at(0));
-        let [(ticket, _)] = reads.due(at(0)).try_into().unwrap();
+        let [(ticket, ..)] = reads.due(at(0)).try_into().unwrap();
         reads.choose(ticket, &positions(6), at(0)).unwrap();
         let point = ReadPoint::at(Vdl::ZERO);
-        reads.answer(ticket, PageId::new(6), point, None, Vec::new(), at(0));
+        let (unasked, outbox) = (PageId::new(6), &mut Outbox::default());
+        reads.answer(ticket, unasked, (point, None, Vec::new()), at(0), outbox);
         assert_eq!(reads.due(at(0)).len(), 1);
         reads.choose(ticket, &positions(6), at(0)).unwrap();
-        reads.answer(ticket, PAGE, point, None, Vec::new(), at(0));
+        reads.answer(ticket, PAGE, (point, None, Vec::new()), at(0), outbox);
         assert_eq!(answer.try_recv().unwrap().unwrap().lsn, None);
         assert_eq!(reads.len(), 0);
+    }
+
+    /// A read that waits for an LSN must neither be asked for before the VDL is there nor wait
+    /// for ever.
+    #[test]
+    fn a_read_waits_for_its_lsn_but_not_for_ever() {
+        let vdl = |lsn: u64| -> Vdl { crate::wire::decode_value(&lsn.to_le_bytes()).unwrap() };
+        let (mut reads, mut outbox) = (Reads::default(), Outbox::default());
+        let _read = take(&mut reads, Consistency::AtLeast(Lsn::new(3)), at(0));
+        reads.reach(vdl(2), at(1));
+        assert_eq!(reads.due(at(1)), []);
+        reads.reach(vdl(3), at(2));
+        assert_eq!(reads.due(at(2)).len(), 1);
+
+        let answer = take(&mut reads, Consistency::AtLeast(Lsn::new(9)), at(2));
+        reads.expire(vdl(3), at(3), &mut outbox);
+        assert!(answer.try_recv().is_err(), "it has only just begun to wait");
+        reads.expire(vdl(3), at(2).after(REACH_MAX), &mut outbox);
+        let error = PointError::NotReached { lsn: Lsn::new(9), vdl: vdl(3) };
+        assert_eq!(answer.try_recv().unwrap(), Err(error.into()));
+        assert_eq!(reads.len(), 1);
     }
 }

@@ -11,13 +11,13 @@ use super::RealWaker;
 use crate::env::{Event, LogFile, LogFileError, Waker};
 
 /// The log's name in its directory.
-const LOG_NAME: &str = "segment.log";
+pub(crate) const LOG_NAME: &str = "segment.log";
 
 /// The name of a log whose header isn't durable yet.
 const UNFINISHED_NAME: &str = "segment.log.new";
 
 /// The name of the file that is locked while a process has the directory.
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// The most bytes written before one sync: what waits longer than that waits for the disk, not for
 /// company.

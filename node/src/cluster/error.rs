@@ -1,0 +1,98 @@
+//! Why a cluster can't be started, or doesn't come to where it should be.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use quorate_core::id::Position;
+
+use super::{CLUSTER_FILE, ConfigError, ConfigFileError};
+use crate::client::ClientError;
+use crate::status::StatusError;
+
+/// Why a cluster can't be started, or doesn't come to where it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The shape can't be built.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A process ended by itself.
+    #[error("{name} ended by itself ({status}). It said: {words}")]
+    Ended {
+        /// Its name.
+        name: String,
+        /// How.
+        status: ExitStatus,
+        /// The end of what it wrote.
+        words: String,
+    },
+    /// A configuration can't be read or written.
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
+    /// The operating system refuses.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// Another process runs the cluster.
+    #[error(
+        "a cluster runs in {0} already. Use it, end it with `quorate down --dir {0}`, or give \
+         another directory with --dir",
+        .directory.display()
+    )]
+    Live {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// There are logs, and nothing says of which volume.
+    #[error(
+        "{} holds logs of nodes but no {CLUSTER_FILE}, which names their volume: restore that \
+         file, or give another directory with --dir",
+        .directory.display()
+    )]
+    Lost {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// No ports are free.
+    #[error("no free ports on 127.0.0.1 between 20000 and 32000: end some other processes")]
+    NoPorts,
+    /// A node didn't get ready.
+    #[error("node {position} does not answer after {waited:?}: {error}")]
+    NotReady {
+        /// Which.
+        position: Position,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What it did instead of answering.
+        error: StatusError,
+    },
+    /// The nodes didn't come level.
+    #[error("the nodes are not level after {waited:?}")]
+    NotLevel {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The writer didn't open the volume.
+    #[error("the writer does not answer after {waited:?}: {error}")]
+    NoWriter {
+        /// How long it was waited for.
+        waited: Duration,
+        /// What it did instead of answering.
+        error: ClientError,
+    },
+    /// There is no such node.
+    #[error("the cluster has no node {position}")]
+    Unknown {
+        /// Which.
+        position: Position,
+    },
+}
+
+pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> ClusterError {
+    move |error| ClusterError::Io { doing, error }
+}

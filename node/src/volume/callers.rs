@@ -1,0 +1,242 @@
+//! The clients of a writer process: who is connected, what they ask, and how much at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reply::Outbox;
+use crate::clock::Moment;
+use crate::config::VolumeId;
+use crate::connection::{Connection, ConnectionError};
+use crate::env::{Environment, Stream, Token};
+use crate::wire::client::{ClientRequest, ClientWelcome};
+use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, WireError};
+
+/// The most clients at a time.
+const CALLERS_MAX: usize = 64;
+
+/// The most requests of one client without a reply; above that it isn't read from.
+const REQUESTS_MAX: usize = 256;
+
+/// Above so many bytes that a client doesn't fetch, it isn't read from.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
+
+/// How long a client may take to say who it is.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+
+/// The most clients accepted before those that are connected have their turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// The most requests taken from one client before the others have their turn.
+const REQUESTS_PER_TURN: usize = 64;
+
+/// A client.
+#[derive(Debug)]
+struct Caller<S> {
+    connection: Connection<S>,
+    is_greeted: bool,
+    since: Moment,
+    /// Requests without a reply.
+    requests: usize,
+}
+
+impl<S: Stream> Caller<S> {
+    fn is_paused(&self) -> bool {
+        self.requests >= REQUESTS_MAX || self.connection.backlog() > BACKLOG_BYTES_MAX
+    }
+
+    fn send(&mut self, envelope: &Envelope, bytes: &[u8]) {
+        if let Ok(frame) = wire::encode(envelope, &[bytes]) {
+            self.connection.send(Arc::new(frame));
+        }
+    }
+}
+
+/// Everybody who is connected; nobody as long as nobody is listened to.
+#[derive(Debug)]
+pub(super) struct Callers<L, S> {
+    listener: Option<(Token, L)>,
+    /// Whether somebody may be waiting to be accepted.
+    is_accepting: bool,
+    callers: BTreeMap<Token, Caller<S>>,
+    /// Callers that may have something to read.
+    busy: BTreeSet<Token>,
+}
+
+/// One request with the bytes that came beside it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) request: ClientRequest,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl<L, S: Stream> Callers<L, S> {
+    pub(super) const fn new() -> Self {
+        Self {
+            listener: None,
+            is_accepting: false,
+            callers: BTreeMap::new(),
+            busy: BTreeSet::new(),
+        }
+    }
+
+    /// Takes clients at `address` from now on.
+    pub(super) fn listen<E>(&mut self, env: &mut E, address: SocketAddr) -> io::Result<()>
+    where
+        E: Environment<Listener = L, Stream = S>,
+    {
+        self.listener = Some(env.listen(address)?);
+        Ok(())
+    }
+
+    /// Takes what an event said, if it is about the listener or a client.
+    pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+        if self.listener.as_ref().is_some_and(|(listener, _)| *listener == token) {
+            self.is_accepting = true;
+        }
+        if let Some(caller) = self.callers.get_mut(&token) {
+            caller.connection.ready(readable, writable);
+            self.busy.insert(token);
+        }
+    }
+
+    /// Accepts those who wait, and hangs up on those who don't say who they are.
+    pub(super) fn accept<E>(&mut self, env: &mut E)
+    where
+        E: Environment<Listener = L, Stream = S>,
+    {
+        let now = env.now();
+        self.callers
+            .retain(|_, caller| caller.is_greeted || now.since(caller.since) < GREETING_MAX);
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some((_, listener)) = self.listener.as_mut().filter(|_| self.is_accepting) else {
+                return;
+            };
+            let (token, stream) = match env.accept(listener) {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_accepting = false;
+                    return;
+                }
+                // It is about one client, who will call again; others may be waiting.
+                Err(_) => continue,
+            };
+            let connection = Connection::new(stream);
+            let mut caller = Caller { connection, is_greeted: false, since: now, requests: 0 };
+            if self.callers.len() >= CALLERS_MAX {
+                // Written at once or not at all: nothing is kept for it.
+                caller.send(&Envelope::Refused(HelloRefusal::Full), &[]);
+                caller.connection.ready(false, true);
+                let _ = caller.connection.flush();
+                continue;
+            }
+            self.callers.insert(token, caller);
+        }
+    }
+
+    /// Returns the callers that may have something to read and may ask.
+    pub(super) fn busy(&mut self) -> Vec<Token> {
+        let callers = &self.callers;
+        self.busy.retain(|token| callers.contains_key(token));
+        let may_ask = |token: &&Token| callers.get(token).is_some_and(|caller| !caller.is_paused());
+        self.busy.iter().filter(may_ask).copied().collect()
+    }
+
+    /// Returns the next request of a client; `None` when it has none now or has to wait.
+    pub(super) fn next(
+        &mut self,
+        token: Token,
+        volume: VolumeId,
+        welcome: ClientWelcome,
+        buffer: &mut [u8],
+    ) -> Option<Asked> {
+        for _ in 0..REQUESTS_PER_TURN {
+            let caller = self.callers.get_mut(&token).filter(|caller| !caller.is_paused())?;
+            match caller.connection.receive(buffer) {
+                Ok(None) => {
+                    self.busy.remove(&token);
+                    return None;
+                }
+                Ok(Some(Frame { envelope: Envelope::FromClient(request), payload }))
+                    if caller.is_greeted =>
+                {
+                    caller.requests = caller.requests.saturating_add(1);
+                    return Some(Asked { request, bytes: payload });
+                }
+                Ok(Some(Frame { envelope: Envelope::Hello(hello), .. })) if !caller.is_greeted => {
+                    match refuse(&hello, volume) {
+                        None => {
+                            caller.is_greeted = true;
+                            caller.send(&Envelope::ClientWelcome(welcome), &[]);
+                        }
+                        Some(refusal) => {
+                            caller.send(&Envelope::Refused(refusal), &[]);
+                            self.hang_up(token);
+                        }
+                    }
+                }
+                Ok(Some(_)) => self.hang_up(token),
+                Err(error) => {
+                    // Every frame says which version its sender speaks.
+                    if let ConnectionError::Wire(WireError::UnsupportedVersion { .. }) = error {
+                        caller.send(&Envelope::Refused(HelloRefusal::OtherVersion), &[]);
+                    }
+                    self.hang_up(token);
+                }
+            }
+        }
+        None
+    }
+
+    fn hang_up(&mut self, token: Token) {
+        if let Some(mut caller) = self.callers.remove(&token) {
+            let _ = caller.connection.flush();
+        }
+        self.busy.remove(&token);
+    }
+
+    /// Puts answers on their connections and writes what there is room for. Those who have hung up
+    /// get nothing.
+    pub(super) fn deliver(&mut self, outbox: &mut Outbox) {
+        for (token, reply, bytes) in outbox.replies.drain(..) {
+            if let Some(caller) = self.callers.get_mut(&token) {
+                caller.requests = caller.requests.saturating_sub(1);
+                caller.send(&Envelope::ToClient(reply), &bytes);
+            }
+        }
+        let failed: Vec<Token> = self
+            .callers
+            .iter_mut()
+            .filter_map(|(token, caller)| caller.connection.flush().err().map(|_| *token))
+            .collect();
+        failed.into_iter().for_each(|token| self.hang_up(token));
+    }
+
+    /// Returns whether every answer has been written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.callers.values().all(|caller| caller.connection.backlog() == 0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.callers.len()
+    }
+
+    /// Returns when something is to be done next, if ever; `now` when somebody waits who may ask.
+    pub(super) fn deadline(&self, now: Moment, may_ask: bool) -> Option<Moment> {
+        let waits = |token: &Token| self.callers.get(token).is_some_and(|who| !who.is_paused());
+        if self.is_accepting || (may_ask && self.busy.iter().any(waits)) {
+            return Some(now);
+        }
+        let greeting = |caller: &Caller<S>| caller.since.after(GREETING_MAX);
+        self.callers.values().filter(|caller| !caller.is_greeted).map(greeting).min()
+    }
+}
+
+fn refuse(hello: &Hello, volume: VolumeId) -> Option<HelloRefusal> {
+    if hello.volume != volume {
+        return Some(HelloRefusal::WrongVolume { volume });
+    }
+    (hello.role != Role::Client).then_some(HelloRefusal::NoSegment)
+}

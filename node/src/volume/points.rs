@@ -1,0 +1,122 @@
+//! The consistency points at which a writer can be asked to read.
+
+use std::collections::VecDeque;
+
+use quorate_core::consistency::{ReadPoint, Vdl};
+use quorate_core::lsn::Lsn;
+use serde::{Deserialize, Serialize};
+
+/// The most consistency points that a writer remembers, half a mebibyte of them.
+const POINTS_MAX: usize = 1 << 16;
+
+/// Why a page can't be read as of an LSN.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+pub enum PointError {
+    /// It isn't durable yet.
+    #[error("LSN {lsn} is above the VDL, {vdl}: nothing is acknowledged there yet")]
+    Ahead {
+        /// The LSN asked for.
+        lsn: Lsn,
+        /// The VDL.
+        vdl: Vdl,
+    },
+    /// A mini-transaction would be torn.
+    #[error(
+        "LSN {lsn} is inside a mini-transaction: the consistency points around it are {below} \
+         and {above}"
+    )]
+    Between {
+        /// The LSN asked for.
+        lsn: Lsn,
+        /// The next consistency point under it.
+        below: Lsn,
+        /// The next consistency point above it.
+        above: Lsn,
+    },
+    /// The writer doesn't know whether it is a consistency point.
+    #[error(
+        "LSN {lsn} is not available: this writer knows the consistency points from {oldest} on"
+    )]
+    Forgotten {
+        /// The LSN asked for.
+        lsn: Lsn,
+        /// The oldest consistency point known.
+        oldest: Lsn,
+    },
+    /// The VDL didn't get there in time.
+    #[error("the VDL is {vdl} and did not come to LSN {lsn} in time: nobody may have written it")]
+    NotReached {
+        /// The LSN waited for.
+        lsn: Lsn,
+        /// The VDL.
+        vdl: Vdl,
+    },
+}
+
+/// What a writer knows of its consistency points.
+#[derive(Debug, Default)]
+pub(super) struct Points {
+    /// Rising; the recovery point is the first until it is forgotten.
+    known: VecDeque<Lsn>,
+}
+
+impl Points {
+    /// Remembers a consistency point above all others, and forgets the oldest if there are too
+    /// many.
+    pub(super) fn remember(&mut self, cpl: Lsn) {
+        if self.known.len() >= POINTS_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back(cpl);
+    }
+
+    /// Returns `lsn` as a read point.
+    pub(super) fn find(&self, lsn: Lsn, vdl: Vdl) -> Result<ReadPoint, PointError> {
+        let Some(point) = ReadPoint::earlier(vdl, lsn) else {
+            return Err(PointError::Ahead { lsn, vdl });
+        };
+        let Err(index) = self.known.binary_search(&lsn) else { return Ok(point) };
+        let below = index.checked_sub(1).and_then(|below| self.known.get(below)).copied();
+        let above = self.known.get(index).copied();
+        match (below, above) {
+            (Some(below), Some(above)) => Err(PointError::Between { lsn, below, above }),
+            (_, oldest) => Err(PointError::Forgotten { lsn, oldest: oldest.unwrap_or(vdl.lsn()) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn vdl(lsn: u64) -> Vdl {
+        crate::wire::decode_value(&lsn.to_le_bytes()).unwrap()
+    }
+
+    /// Reading inside a mini-transaction would show half of it.
+    #[test]
+    fn only_consistency_points_are_read_at() {
+        let mut points = Points::default();
+        [5, 8, 12].map(Lsn::new).into_iter().for_each(|cpl| points.remember(cpl));
+        let find = |lsn: u64, end: u64| points.find(Lsn::new(lsn), vdl(end));
+        assert_eq!(find(8, 12).unwrap().lsn(), Lsn::new(8));
+        assert_eq!(find(5, 8).unwrap().lsn(), Lsn::new(5));
+        let (lsn, below, above) = (Lsn::new(9), Lsn::new(8), Lsn::new(12));
+        assert_eq!(find(9, 12), Err(PointError::Between { lsn, below, above }));
+        let (lsn, oldest) = (Lsn::new(4), Lsn::new(5));
+        assert_eq!(find(4, 12), Err(PointError::Forgotten { lsn, oldest }));
+        assert_eq!(find(12, 8), Err(PointError::Ahead { lsn: Lsn::new(12), vdl: vdl(8) }));
+    }
+
+    /// A writer that lives long must not remember without bound.
+    #[test]
+    fn the_oldest_points_are_forgotten() {
+        let mut points = Points::default();
+        (0..=POINTS_MAX as u64).for_each(|lsn| points.remember(Lsn::new(lsn)));
+        let (lsn, oldest) = (Lsn::new(0), Lsn::new(1));
+        assert_eq!(points.find(lsn, vdl(9)), Err(PointError::Forgotten { lsn, oldest }));
+        assert_eq!(points.known.len(), POINTS_MAX);
+    }
+}

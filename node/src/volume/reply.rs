@@ -1,0 +1,66 @@
+//! Where answers go: to whoever waits in this process, or to a caller over the network. The only
+//! file that says how a waiting thread gets its answer.
+
+use std::sync::mpsc;
+
+use quorate_core::id::Ticket;
+
+use super::{Committed, PageVersion, VolumeError};
+use crate::env::Token;
+use crate::wire::client::{Answer, ClientRefusal, ClientReply, PageSum};
+
+/// Hands an answer to a thread of this process.
+pub type Waiter<T> = mpsc::Sender<Result<T, VolumeError>>;
+
+/// Where the answer to one command goes.
+#[derive(Debug)]
+pub(super) enum Reply<T> {
+    /// To a client of this process, under its ticket.
+    Caller { token: Token, ticket: Ticket },
+    /// To a thread.
+    Waiter(Waiter<T>),
+}
+
+/// Answers for callers that aren't on their connections yet.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) replies: Vec<(Token, ClientReply, Vec<u8>)>,
+}
+
+/// What can be answered to a caller.
+pub(super) trait IntoAnswer {
+    /// Returns the answer with the bytes that go beside it.
+    fn into_answer(self) -> (Answer, Vec<u8>);
+}
+
+impl IntoAnswer for Committed {
+    fn into_answer(self) -> (Answer, Vec<u8>) {
+        (Answer::Written(self), Vec::new())
+    }
+}
+
+impl IntoAnswer for PageVersion {
+    fn into_answer(self) -> (Answer, Vec<u8>) {
+        let Self { page, read_point, lsn, bytes } = self;
+        match PageSum::describe(page, &bytes) {
+            Some(page) => (Answer::Page { page, read_point, lsn }, bytes),
+            None => (Answer::Refused(ClientRefusal::Oversized), Vec::new()),
+        }
+    }
+}
+
+impl<T: IntoAnswer> Reply<T> {
+    /// Sends the answer on its way. Whoever asked may have stopped waiting.
+    pub(super) fn send(self, outcome: Result<T, VolumeError>, outbox: &mut Outbox) {
+        match self {
+            Self::Waiter(waiter) => {
+                let _ = waiter.send(outcome);
+            }
+            Self::Caller { token, ticket } => {
+                let refused = |error| (Answer::Refused(ClientRefusal::from(error)), Vec::new());
+                let (answer, bytes) = outcome.map_or_else(refused, IntoAnswer::into_answer);
+                outbox.replies.push((token, ClientReply { ticket, answer }, bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A writer process: it opens a volume, takes it over, and serves clients until it is overtaken.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::env::Environment;
+use crate::volume::driver::VolumeDriver;
+use crate::volume::{Command, Opened, VolumeConfig, VolumeError};
+
+/// How long a writer that ends goes on to answer: those who asked just before are told as well.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// How long an overtaken writer waits for requests that are on their way.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Why a writer process can't start or has to stop. The text says what happened, why, and what to
+/// do.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// Nobody can be listened to at the address.
+    #[error(
+        "cannot listen at {address}: {error}. Set another address under `listen` in the \
+         configuration, or end the process that has this one"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The operating system has no randomness.
+    #[error("the operating system failed this process: {0}. Start the writer again")]
+    System(#[from] io::Error),
+    /// The volume can't be opened, or has been lost to another writer.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
+
+/// A writer process over any environment.
+pub struct WriterProcess<E: Environment> {
+    driver: VolumeDriver<E>,
+    /// Held open: the loop ends when this side is gone.
+    _commands: mpsc::SyncSender<Command>,
+    opened: mpsc::Receiver<Result<Opened, VolumeError>>,
+}
+
+impl<E: Environment> WriterProcess<E> {
+    /// Starts to listen at `listen` and to open the volume: in this order, so that a process
+    /// without an address takes nothing over.
+    ///
+    /// # Errors
+    /// [`WriterError`] says why it can't start.
+    pub fn start(env: E, config: VolumeConfig, listen: SocketAddr) -> Result<Self, WriterError> {
+        let (commands, receiver) = mpsc::sync_channel(1);
+        let (opening, opened) = mpsc::channel();
+        let mut driver = VolumeDriver::start(env, config, receiver, opening)?;
+        driver.listen(listen).map_err(|error| WriterError::Listen { address: listen, error })?;
+        Ok(Self { driver, _commands: commands, opened })
+    }
+
+    /// Serves until `is_over`, which is asked at every turn; calls `when_open` once the volume is
+    /// open.
+    ///
+    /// # Errors
+    /// [`WriterError`] says why the writer has to stop; everybody who waited has been told by then.
+    pub fn run(
+        &mut self,
+        is_over: impl Fn() -> bool,
+        when_open: impl FnOnce(&Opened),
+    ) -> Result<(), WriterError> {
+        let mut when_open = Some(when_open);
+        while !is_over() {
+            self.driver.turn();
+            if let Ok(Ok(opened)) = self.opened.try_recv()
+                && let Some(when_open) = when_open.take()
+            {
+                when_open(&opened);
+            }
+            if let Some(error) = self.driver.over() {
+                self.answer_all(LINGER);
+                return Err(error.into());
+            }
+        }
+        self.answer_all(Duration::ZERO);
+        Ok(())
+    }
+
+    /// Goes on until everything is answered, at least for `least`.
+    fn answer_all(&mut self, least: Duration) {
+        let start = self.driver.now();
+        let passed = |now: Moment| now.since(start);
+        while passed(self.driver.now()) < ANSWER_MAX
+            && (passed(self.driver.now()) < least || !self.driver.is_idle())
+        {
+            self.driver.turn_for(LINGER / 10);
+        }
+    }
+}
