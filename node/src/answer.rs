@@ -75,6 +75,12 @@ impl<T> Answer<T> {
         state.take()
     }
 
+    /// Takes the answer if it is here.
+    #[must_use]
+    pub fn take(&self) -> Outcome<T> {
+        self.cell.lock().take()
+    }
+
     /// Takes the answer if it is here; otherwise the task of `context` is woken once it is, and no
     /// task that asked before.
     pub fn poll(&self, context: &Context<'_>) -> Poll<Outcome<T>> {

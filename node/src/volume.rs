@@ -7,7 +7,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,9 +20,12 @@ use quorate_core::id::PageId;
 use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{Answer, Outcome, answer};
 use crate::config::VolumeId;
 use crate::env::real::{RealEnvironment, RealWaker};
 use crate::env::{Environment, Waker};
+use crate::frontier::Frontier;
+use crate::mailbox::Mailbox;
 use crate::wire::HelloRefusal;
 
 mod callers;
@@ -38,7 +43,7 @@ pub use points::PointError;
 pub use reply::Waiter;
 
 /// The most commands that wait to be taken; above that, callers wait.
-const COMMANDS_MAX: usize = 256;
+const COMMANDS_MAX: usize = 1024;
 
 /// Which volume to open, and where its segments are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -213,7 +218,8 @@ pub enum Command {
 /// A volume that this process has opened.
 #[derive(Debug)]
 pub struct Volume {
-    commands: Option<mpsc::SyncSender<Command>>,
+    commands: Arc<Mailbox<Command>>,
+    frontier: Arc<Frontier>,
     opened: Opened,
     thread: Option<JoinHandle<()>>,
     waker: RealWaker,
@@ -228,22 +234,20 @@ impl Volume {
         let system = |error: io::Error| VolumeError::System(error.kind());
         let environment = RealEnvironment::new().map_err(system)?;
         let waker = environment.waker();
-        let (commands, receiver) = mpsc::sync_channel(COMMANDS_MAX);
-        let (opening, opened) = mpsc::channel();
-        let mut driver =
-            VolumeDriver::start(environment, config, receiver, opening).map_err(system)?;
+        let commands = Arc::new(Mailbox::new(COMMANDS_MAX));
+        let (opening, opened) = answer();
+        let mut driver = VolumeDriver::start(environment, config, Arc::clone(&commands), opening)
+            .map_err(system)?;
+        let frontier = driver.frontier();
         let thread = thread::Builder::new()
             .name("volume".into())
             .spawn(move || while driver.turn() {})
             .map_err(system)?;
         // The loop gives up by itself when the recovery takes longer than it may.
-        let outcome = opened.recv().unwrap_or(Err(VolumeError::Closed));
-        match outcome {
-            Ok(opened) => {
-                Ok(Self { commands: Some(commands), opened, thread: Some(thread), waker })
-            }
+        match wait(&opened, Duration::MAX) {
+            Ok(opened) => Ok(Self { commands, frontier, opened, thread: Some(thread), waker }),
             Err(error) => {
-                drop(commands);
+                commands.close();
                 waker.wake();
                 let _ = thread.join();
                 Err(error)
@@ -259,7 +263,7 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Closed`] when the loop has ended.
     pub fn write(&self, pages: Vec<PageImage>) -> Result<Commit, VolumeError> {
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = answer();
         self.ask(Command::Write { pages, reply })?;
         Ok(Commit { answer })
     }
@@ -271,9 +275,22 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Closed`] when the loop has ended.
     pub fn read(&self, page: PageId, consistency: Consistency) -> Result<PageRead, VolumeError> {
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = answer();
         self.ask(Command::Read { page, consistency, reply })?;
         Ok(PageRead { answer })
+    }
+
+    /// Returns the VDL, without asking the loop: every commit at or under it is durable for good.
+    #[must_use]
+    pub fn vdl(&self) -> Lsn {
+        self.frontier.vdl()
+    }
+
+    /// Returns whether a newer writer is known to have the volume, without asking the loop. `false`
+    /// is no promise: see [`Frontier::is_overtaken`].
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.frontier.is_overtaken()
     }
 
     /// Returns what the recovery came to.
@@ -283,16 +300,17 @@ impl Volume {
     }
 
     fn ask(&self, command: Command) -> Result<(), VolumeError> {
-        let commands = self.commands.as_ref().ok_or(VolumeError::Closed)?;
-        commands.send(command).map_err(|_| VolumeError::Closed)?;
-        self.waker.wake();
+        let is_asleep = self.commands.post(command).map_err(|_| VolumeError::Closed)?;
+        if is_asleep {
+            self.waker.wake();
+        }
         Ok(())
     }
 }
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        self.commands = None;
+        self.commands.close();
         self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -300,10 +318,10 @@ impl Drop for Volume {
     }
 }
 
-/// A write under way.
+/// A write under way: a future, for whoever has tasks, and something to wait for, for a thread.
 #[derive(Debug)]
 pub struct Commit {
-    answer: mpsc::Receiver<Result<Committed, VolumeError>>,
+    answer: Answer<Result<Committed, VolumeError>>,
 }
 
 impl Commit {
@@ -317,10 +335,19 @@ impl Commit {
     }
 }
 
-/// A read under way.
+impl Future for Commit {
+    type Output = Result<Committed, VolumeError>;
+
+    /// Ends as [`Commit::wait`] does, without a bound on the time.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        poll(&self.answer, context)
+    }
+}
+
+/// A read under way: a future, for whoever has tasks, and something to wait for, for a thread.
 #[derive(Debug)]
 pub struct PageRead {
-    answer: mpsc::Receiver<Result<PageVersion, VolumeError>>,
+    answer: Answer<Result<PageVersion, VolumeError>>,
 }
 
 impl PageRead {
@@ -334,13 +361,29 @@ impl PageRead {
     }
 }
 
-fn wait<T>(
-    answer: &mpsc::Receiver<Result<T, VolumeError>>,
-    patience: Duration,
-) -> Result<T, VolumeError> {
-    match answer.recv_timeout(patience) {
-        Ok(outcome) => outcome,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(VolumeError::TimedOut),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(VolumeError::Closed),
+impl Future for PageRead {
+    type Output = Result<PageVersion, VolumeError>;
+
+    /// Ends as [`PageRead::wait`] does, without a bound on the time.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        poll(&self.answer, context)
+    }
+}
+
+fn poll<T>(
+    answer: &Answer<Result<T, VolumeError>>,
+    context: &Context<'_>,
+) -> Poll<Result<T, VolumeError>> {
+    answer.poll(context).map(|outcome| match outcome {
+        Outcome::Given(outcome) => outcome,
+        Outcome::Never | Outcome::NotYet => Err(VolumeError::Closed),
+    })
+}
+
+fn wait<T>(answer: &Answer<Result<T, VolumeError>>, patience: Duration) -> Result<T, VolumeError> {
+    match answer.wait(patience) {
+        Outcome::Given(outcome) => outcome,
+        Outcome::NotYet => Err(VolumeError::TimedOut),
+        Outcome::Never => Err(VolumeError::Closed),
     }
 }

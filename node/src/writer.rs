@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::answer::{Answer, Outcome, answer};
 use crate::clock::Moment;
 use crate::env::Environment;
+use crate::mailbox::Mailbox;
 use crate::volume::driver::VolumeDriver;
 use crate::volume::{Command, Opened, VolumeConfig, VolumeError};
 
@@ -43,8 +45,8 @@ pub enum WriterError {
 pub struct WriterProcess<E: Environment> {
     driver: VolumeDriver<E>,
     /// Held open: the loop ends when this side is gone.
-    _commands: mpsc::SyncSender<Command>,
-    opened: mpsc::Receiver<Result<Opened, VolumeError>>,
+    _commands: Arc<Mailbox<Command>>,
+    opened: Answer<Result<Opened, VolumeError>>,
 }
 
 impl<E: Environment> WriterProcess<E> {
@@ -54,9 +56,9 @@ impl<E: Environment> WriterProcess<E> {
     /// # Errors
     /// [`WriterError`] says why it can't start.
     pub fn start(env: E, config: VolumeConfig, listen: SocketAddr) -> Result<Self, WriterError> {
-        let (commands, receiver) = mpsc::sync_channel(1);
-        let (opening, opened) = mpsc::channel();
-        let mut driver = VolumeDriver::start(env, config, receiver, opening)?;
+        let commands = Arc::new(Mailbox::new(1));
+        let (opening, opened) = answer();
+        let mut driver = VolumeDriver::start(env, config, Arc::clone(&commands), opening)?;
         driver.listen(listen).map_err(|error| WriterError::Listen { address: listen, error })?;
         Ok(Self { driver, _commands: commands, opened })
     }
@@ -74,7 +76,7 @@ impl<E: Environment> WriterProcess<E> {
         let mut when_open = Some(when_open);
         while !is_over() {
             self.driver.turn();
-            if let Ok(Ok(opened)) = self.opened.try_recv()
+            if let Outcome::Given(Ok(opened)) = self.opened.take()
                 && let Some(when_open) = when_open.take()
             {
                 when_open(&opened);

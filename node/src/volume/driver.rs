@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use quorate_core::consistency::Vdl;
@@ -23,12 +22,14 @@ use super::gathered::Gathered;
 use super::points::Points;
 use super::reads::Reads;
 use super::recovery::Recovery;
-use super::reply::{Outbox, Reply};
+use super::reply::{Outbox, Reply, Waiter};
 use super::{Command, Committed, Opened, PageImage, Unavailable, VolumeConfig, VolumeError};
 use crate::clock::Moment;
 use crate::connection::READ_BYTES;
 use crate::env::{Environment, Event};
+use crate::frontier::Frontier;
 use crate::link::{Link, LinkEvent};
+use crate::mailbox::Mailbox;
 use crate::payload;
 use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
@@ -38,11 +39,14 @@ mod serving;
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
 
+/// The most commands taken from the mailbox at once.
+const COMMANDS_PER_TURN: usize = 4096;
+
 /// The most reads under way.
 const READS_MAX: usize = 1024;
 
 /// The most writes that wait for room.
-const WRITES_MAX: usize = 64;
+const WRITES_MAX: usize = 1024;
 
 /// How long after the last advance of the VDL an idle writer tells it to the segments.
 const PUBLISH_AFTER: Duration = Duration::from_millis(10);
@@ -58,7 +62,10 @@ const FRAMES_PER_TURN: usize = 64;
 pub struct VolumeDriver<E: Environment> {
     env: E,
     config: VolumeConfig,
-    commands: mpsc::Receiver<Command>,
+    commands: Arc<Mailbox<Command>>,
+    /// Commands taken from the mailbox that wait for room.
+    waiting: VecDeque<Command>,
+    frontier: Arc<Frontier>,
     peers: Vec<Peer<E::Stream>>,
     phase: Phase,
     writer: Option<Writer>,
@@ -108,8 +115,8 @@ impl<E: Environment> VolumeDriver<E> {
     pub fn start(
         mut env: E,
         config: VolumeConfig,
-        commands: mpsc::Receiver<Command>,
-        reply: mpsc::Sender<Result<Opened, VolumeError>>,
+        commands: Arc<Mailbox<Command>>,
+        reply: Waiter<Opened>,
     ) -> io::Result<Self> {
         let instance = InstanceId::new(env.random()?);
         let now = env.now();
@@ -128,6 +135,8 @@ impl<E: Environment> VolumeDriver<E> {
             env,
             config,
             commands,
+            waiting: VecDeque::new(),
+            frontier: Arc::new(Frontier::new()),
             peers,
             writer: None,
             effects: Vec::new(),
@@ -168,7 +177,11 @@ impl<E: Environment> VolumeDriver<E> {
             peer.link.flush();
         }
         let mut events = Vec::new();
-        let deadline = self.deadline().into_iter().chain(latest).min();
+        let mut deadline = self.deadline().into_iter().chain(latest).min();
+        // Without room, it is an answer of a segment that wakes this loop, and not a command.
+        if self.has_room() && !self.commands.doze() {
+            deadline = Some(self.env.now());
+        }
         if let Err(error) = self.env.wait(deadline, &mut events) {
             self.give_up(VolumeError::System(error.kind()));
         }
@@ -181,11 +194,14 @@ impl<E: Environment> VolumeDriver<E> {
     }
 
     fn take_commands(&mut self) -> bool {
+        let mut may_come = true;
         while self.has_room() {
-            match self.commands.try_recv() {
-                Ok(command) => self.take_command(command),
-                Err(mpsc::TryRecvError::Empty) => return true,
-                Err(mpsc::TryRecvError::Disconnected) => return false,
+            if self.waiting.is_empty() {
+                may_come = self.commands.take(COMMANDS_PER_TURN, &mut self.waiting);
+            }
+            match self.waiting.pop_front() {
+                Some(command) => self.take_command(command),
+                None => return may_come,
             }
         }
         true
@@ -358,6 +374,7 @@ impl<E: Environment> VolumeDriver<E> {
             Report::Opened { vdl, through } => {
                 self.used = through;
                 self.recovery_point = vdl;
+                self.frontier.advance(vdl.lsn());
                 self.points.remember(vdl.lsn());
                 self.reads.reach(vdl, now);
                 let phase = std::mem::replace(&mut self.phase, Phase::Open);
@@ -397,6 +414,8 @@ impl<E: Environment> VolumeDriver<E> {
     /// Answers the commits that are durable now and forgets their bytes.
     fn settle(&mut self, vdl: Vdl, now: Moment) {
         self.advanced = now;
+        // Before anybody is told: who has been told sees it.
+        self.frontier.advance(vdl.lsn());
         self.publish = Some(now.after(PUBLISH_AFTER));
         while let Some((committed, reply)) =
             self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl.lsn())
@@ -414,6 +433,10 @@ impl<E: Environment> VolumeDriver<E> {
 
     /// Stops for ever, and says so to everybody who waits.
     fn give_up(&mut self, error: VolumeError) {
+        if matches!(error, VolumeError::Overtaken { .. }) {
+            // Before anybody is told: who has been told sees it.
+            self.frontier.overtake();
+        }
         let phase = std::mem::replace(&mut self.phase, Phase::Over(error));
         if let Phase::Recovering(recovery) = phase {
             recovery.fail(error);
@@ -608,9 +631,22 @@ impl<E: Environment> VolumeDriver<E> {
             .min()
     }
 
+    /// Returns what other threads see of the volume.
+    #[must_use]
+    pub fn frontier(&self) -> Arc<Frontier> {
+        Arc::clone(&self.frontier)
+    }
+
     /// Returns the epoch of the writer, once there is one.
     #[must_use]
     pub fn epoch(&self) -> Option<VolumeEpoch> {
         self.writer.as_ref().map(Writer::epoch)
+    }
+}
+
+impl<E: Environment> Drop for VolumeDriver<E> {
+    /// Leaves nobody waiting for a loop that has ended.
+    fn drop(&mut self) {
+        self.commands.abandon();
     }
 }

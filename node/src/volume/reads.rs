@@ -267,9 +267,9 @@ impl Reads {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc;
-
     use super::*;
+
+    use crate::answer::Outcome;
 
     const PAGE: PageId = PageId::new(5);
 
@@ -281,10 +281,10 @@ mod tests {
         Position::first(count).collect()
     }
 
-    type Answer = mpsc::Receiver<Result<PageVersion, VolumeError>>;
+    type Answer = crate::answer::Answer<Result<PageVersion, VolumeError>>;
 
     fn take(reads: &mut Reads, consistency: Consistency, now: Moment) -> Answer {
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = crate::answer::answer();
         reads.take(PAGE, consistency, None, Reply::Waiter(reply), Vdl::ZERO, now);
         answer
     }
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(reads.due(at(0)).len(), 1);
         reads.choose(ticket, &positions(6), at(0)).unwrap();
         reads.answer(ticket, PAGE, (point, None, Vec::new()), at(0), outbox);
-        assert_eq!(answer.try_recv().unwrap().unwrap().lsn, None);
+        assert!(matches!(answer.take(), Outcome::Given(Ok(version)) if version.lsn.is_none()));
         assert_eq!(reads.len(), 0);
     }
 
@@ -382,10 +382,10 @@ mod tests {
 
         let answer = take(&mut reads, Consistency::AtLeast(Lsn::new(9)), at(2));
         reads.expire(vdl(3), at(3), &mut outbox);
-        assert!(answer.try_recv().is_err(), "it has only just begun to wait");
+        assert_eq!(answer.take(), Outcome::NotYet, "it has only just begun to wait");
         reads.expire(vdl(3), at(2).after(REACH_MAX), &mut outbox);
         let error = PointError::NotReached { lsn: Lsn::new(9), vdl: vdl(3) };
-        assert_eq!(answer.try_recv().unwrap(), Err(error.into()));
+        assert_eq!(answer.take(), Outcome::Given(Err(error.into())));
         assert_eq!(reads.len(), 1);
     }
 }

@@ -1,12 +1,12 @@
 //! Opening: which epoch to try, and what to do when it is refused.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::InstanceId;
 
+use super::reply::Waiter;
 use super::{Opened, VolumeError};
 use crate::clock::Moment;
 
@@ -25,7 +25,7 @@ pub(super) struct Recovery {
     /// When to try the next epoch; `None` while one is being tried.
     pub(super) next: Option<Moment>,
     pub(super) attempts: u32,
-    reply: mpsc::Sender<Result<Opened, VolumeError>>,
+    reply: Waiter<Opened>,
 }
 
 impl Recovery {
@@ -33,7 +33,7 @@ impl Recovery {
         instance: InstanceId,
         until: Moment,
         now: Moment,
-        reply: mpsc::Sender<Result<Opened, VolumeError>>,
+        reply: Waiter<Opened>,
     ) -> Self {
         let heard = VolumeEpoch::ZERO;
         Self { instance, until, heard, next: Some(now), attempts: 0, reply }
@@ -64,17 +64,17 @@ impl Recovery {
 
     /// Tells whoever opens the volume that it is open.
     pub(super) fn succeed(
-        &self,
+        self,
         epoch: VolumeEpoch,
         recovery_point: quorate_core::consistency::Vdl,
         geometry: VolumeGeometry,
     ) {
         let attempts = self.attempts;
-        let _ = self.reply.send(Ok(Opened { epoch, recovery_point, geometry, attempts }));
+        self.reply.give(Ok(Opened { epoch, recovery_point, geometry, attempts }));
     }
 
     /// Tells whoever opens the volume that it can't be.
-    pub(super) fn fail(&self, error: VolumeError) {
-        let _ = self.reply.send(Err(error));
+    pub(super) fn fail(self, error: VolumeError) {
+        self.reply.give(Err(error));
     }
 }

@@ -1,23 +1,22 @@
 //! Where answers go: to whoever waits in this process, or to a caller over the network. The only
 //! file that says how a waiting thread gets its answer.
 
-use std::sync::mpsc;
-
 use quorate_core::id::Ticket;
 
 use super::{Committed, PageVersion, VolumeError};
+use crate::answer::Promise;
 use crate::env::Token;
 use crate::wire::client::{Answer, ClientRefusal, ClientReply, PageSum};
 
-/// Hands an answer to a thread of this process.
-pub type Waiter<T> = mpsc::Sender<Result<T, VolumeError>>;
+/// Hands an answer to a thread or a task of this process.
+pub type Waiter<T> = Promise<Result<T, VolumeError>>;
 
 /// Where the answer to one command goes.
 #[derive(Debug)]
 pub(super) enum Reply<T> {
     /// To a client of this process, under its ticket.
     Caller { token: Token, ticket: Ticket },
-    /// To a thread.
+    /// To a thread or a task.
     Waiter(Waiter<T>),
 }
 
@@ -53,9 +52,7 @@ impl<T: IntoAnswer> Reply<T> {
     /// Sends the answer on its way. Whoever asked may have stopped waiting.
     pub(super) fn send(self, outcome: Result<T, VolumeError>, outbox: &mut Outbox) {
         match self {
-            Self::Waiter(waiter) => {
-                let _ = waiter.send(outcome);
-            }
+            Self::Waiter(waiter) => waiter.give(outcome),
             Self::Caller { token, ticket } => {
                 let refused = |error| (Answer::Refused(ClientRefusal::from(error)), Vec::new());
                 let (answer, bytes) = outcome.map_or_else(refused, IntoAnswer::into_answer);
