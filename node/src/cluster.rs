@@ -22,7 +22,7 @@ mod address;
 mod error;
 mod file;
 mod lock;
-mod process;
+pub(crate) mod process;
 
 pub use error::ClusterError;
 use error::doing;

@@ -6,13 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The most bytes of a process's own words that an error repeats.
 const WORDS_MAX: u64 = 2_048;
 
 /// A running process. It ends with this value, and with this process however it ends: it holds the
 /// other end of a pipe and ends when the pipe closes.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     leash: Option<ChildStdin>,
 }
@@ -20,7 +22,7 @@ pub(super) struct Running {
 impl Running {
     /// Starts `executable KIND --config CONFIG --leashed`, in a process group of its own: what a
     /// terminal sends to this process's group is for this process to pass on.
-    pub(super) fn start(
+    pub(crate) fn start(
         executable: &Path,
         kind: &str,
         config: &Path,
@@ -39,22 +41,37 @@ impl Running {
         Ok(Self { child, leash })
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns how the process ended, if it has.
-    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
     /// Asks the process to end.
-    pub(super) fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
         self.leash = None;
     }
 
+    /// Stops the process by SIGSTOP: it keeps its memory and its sockets, and does nothing.
+    pub(crate) fn stop(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a stopped process go on, by SIGCONT.
+    pub(crate) fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // The child hasn't been waited for, so that nobody else has its number.
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Ends the process at once, by SIGKILL: it gets no chance to write anything more.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(|_| ())
     }
@@ -67,7 +84,7 @@ impl Drop for Running {
 }
 
 /// Returns the end of what a process wrote.
-pub(super) fn last_words(path: &Path) -> String {
+pub(crate) fn last_words(path: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
