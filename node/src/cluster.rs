@@ -141,7 +141,8 @@ impl Cluster {
         has_writer: bool,
     ) -> Result<Self, ClusterError> {
         std::fs::create_dir_all(directory).map_err(doing("creating the cluster's directory"))?;
-        let lock = ClusterLock::take(directory).map_err(doing("locking the cluster's directory"))?;
+        let lock =
+            ClusterLock::take(directory).map_err(doing("locking the cluster's directory"))?;
         let Some(lock) = lock else {
             return Err(ClusterError::Live { directory: directory.to_path_buf() });
         };

@@ -108,7 +108,8 @@ impl<L, S: Stream> Callers<L, S> {
         E: Environment<Listener = L, Stream = S>,
     {
         let now = env.now();
-        self.callers.retain(|_, caller| caller.is_greeted || now.since(caller.since) < GREETING_MAX);
+        self.callers
+            .retain(|_, caller| caller.is_greeted || now.since(caller.since) < GREETING_MAX);
         for _ in 0..ACCEPTS_PER_TURN {
             let Some((_, listener)) = self.listener.as_mut().filter(|_| self.is_accepting) else {
                 return;
