@@ -56,7 +56,9 @@ impl TortureArguments {
             return Err(format!("{shown} exists: give another directory with --dir").into());
         }
         let rows = match &self.resume {
-            Some(path) => ledger::read(path).map_err(|error| format!("{}: {error}", path.display()))?,
+            Some(path) => {
+                ledger::read(path).map_err(|error| format!("{}: {error}", path.display()))?
+            }
             None => Vec::new(),
         };
         let before = ledger::sum(&rows, CORE, NODE);
@@ -104,7 +106,8 @@ impl TortureArguments {
             })
             .collect();
         if self.json {
-            let Findings { cycles, acknowledged, verified, refused, faults, seconds, .. } = findings;
+            let Findings { cycles, acknowledged, verified, refused, faults, seconds, .. } =
+                findings;
             let row = serde_json::json!({
                 "core": CORE, "node": NODE, "cycles": cycles, "acknowledged": acknowledged,
                 "verified": verified, "lost": 0, "stale_acknowledgements": 0,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use quorate_core::id::{PageId, Position};
 use quorate_node::clock::{Clock, Moment};
 use quorate_node::cluster::Cluster;
+use quorate_node::config::file::NodeFile;
 use quorate_node::demo::{self, Colour, Narrator};
 use quorate_node::volume::{Consistency, PageImage, Volume, VolumeConfig, VolumeError};
 
@@ -167,7 +168,7 @@ fn a_node_refuses_another_volumes_directory() {
     let before = fs::read(log_of(&directory)).unwrap();
     let said = refusal(&directory, "b2", free_port());
     assert!(said.contains("belongs to segment A of g0 of volume 00000000000000a1"), "{said}");
-    assert!(said.contains("its own directory"), "{said}");
+    assert!(said.contains("the node's own `directory`"), "{said}");
     assert_eq!(fs::read(log_of(&directory)).unwrap(), before);
 }
 
@@ -176,7 +177,7 @@ fn a_node_refuses_an_occupied_port() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let said = refusal(&directory("occupied"), "a1", listener.local_addr().unwrap());
     assert!(said.contains("cannot listen at"), "{said}");
-    assert!(said.contains("--listen"), "{said}");
+    assert!(said.contains("`listen`"), "{said}");
 }
 
 /// Two processes on one log would destroy it.
@@ -235,13 +236,22 @@ fn log_of(directory: &Path) -> PathBuf {
 
 /// Starts a node that is alone in its group.
 fn start(directory: &Path, volume: &str, listen: SocketAddr) -> Child {
-    let peers = vec![listen.to_string(); 6].join(",");
+    let others = (1..6).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let file = NodeFile {
+        volume: volume.into(),
+        groups: 1,
+        group: 0,
+        position: 0,
+        directory: ".".into(),
+        listen,
+        peers: std::iter::once(listen).chain(others).collect(),
+    };
+    fs::create_dir_all(directory).unwrap();
+    let config = directory.join(format!("node-{}.toml", listen.port()));
+    fs::write(&config, toml::to_string(&file).unwrap()).unwrap();
     Command::new(PROGRAM)
-        .arg("node")
-        .arg("--dir")
-        .arg(directory)
-        .args(["--volume", volume, "--position", "0", "--leashed"])
-        .args(["--listen", &listen.to_string(), "--peers", &peers])
+        .args(["node", "--leashed", "--config"])
+        .arg(config)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

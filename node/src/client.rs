@@ -1,7 +1,7 @@
 //! A client of a writer process: requests and replies over one connection, many under way.
 //!
 //! It waits where it has to, and has no thread of its own: [`Client::ask`] sends a request and
-//! returns its ticket, [`Client::next_reply`] waits for the next reply, whichever it is.
+//! returns its ticket, [`Client::receive`] waits for the next reply, whichever it is.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -169,7 +169,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] when none comes.
-    pub fn next_reply(&mut self) -> Result<(Ticket, Outcome), ClientError> {
+    pub fn receive(&mut self) -> Result<(Ticket, Outcome), ClientError> {
         let (envelope, bytes) = exchange(&mut self.connection, &mut self.buffer, self.patience)?;
         let Envelope::ToClient(ClientReply { ticket, answer }) = envelope else {
             return Err(ClientError::Unexpected);
@@ -195,7 +195,7 @@ impl Client {
         consistency: Consistency,
     ) -> Result<PageVersion, ClientError> {
         let asked = self.read(page, consistency)?;
-        match self.next_reply()? {
+        match self.receive()? {
             (ticket, Outcome::Page(version)) if ticket == asked && version.page == page => {
                 Ok(version)
             }
@@ -212,7 +212,7 @@ impl Client {
     /// [`ClientError`] when they are not, or when that isn't known.
     pub fn write_now(&mut self, pages: &[PageImage]) -> Result<Committed, ClientError> {
         let asked = self.write(pages)?;
-        match self.next_reply()? {
+        match self.receive()? {
             (ticket, Outcome::Written(committed)) if ticket == asked => Ok(committed),
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
             (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
@@ -227,7 +227,7 @@ impl Client {
     /// [`ClientError`] when it doesn't say.
     pub fn status(&mut self) -> Result<WriterStatus, ClientError> {
         self.ask(Question::Status, &[])?;
-        match self.next_reply()?.1 {
+        match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
             Outcome::Page(_) | Outcome::Written(_) => Err(ClientError::Unexpected),

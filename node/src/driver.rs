@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, Position};
+use quorate_core::id::Position;
 use quorate_core::message::{Peer, ToSegment};
 
 use crate::clock::Moment;
@@ -21,8 +21,10 @@ use crate::link::{Link, LinkEvent};
 use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welcome, WireError};
 
 mod error;
+mod role;
 
 pub use error::NodeError;
+use role::{CallerRole, epoch_of};
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
@@ -54,28 +56,6 @@ struct Caller<S> {
     connection: Connection<S>,
     role: CallerRole,
     since: Moment,
-}
-
-/// Who a caller is.
-#[derive(Clone, Copy, Debug)]
-enum CallerRole {
-    Observer,
-    Segment(Position),
-    Unknown,
-    /// A writer, with the epoch of its last message.
-    Writer {
-        instance: InstanceId,
-        epoch: VolumeEpoch,
-    },
-}
-
-impl CallerRole {
-    const fn epoch(self) -> Option<VolumeEpoch> {
-        match self {
-            Self::Observer | Self::Segment(_) | Self::Unknown => None,
-            Self::Writer { epoch, .. } => Some(epoch),
-        }
-    }
 }
 
 /// A storage node of one segment.
@@ -591,16 +571,4 @@ fn is_paused<L: crate::env::LogFile, S: crate::env::Stream>(
     caller: &Caller<S>,
 ) -> bool {
     host.waiting_bytes() > WAITING_BYTES_MAX || caller.connection.backlog() > BACKLOG_BYTES_MAX
-}
-
-/// Returns the epoch of a writer's message, or `None` for a message that writers don't send.
-fn epoch_of(message: &ToSegment) -> Option<VolumeEpoch> {
-    match message {
-        ToSegment::Append(append) => Some(append.epoch),
-        ToSegment::Confirm(confirm) => Some(confirm.epoch),
-        ToSegment::Install(install) => Some(install.history.epoch()),
-        ToSegment::Read(read) => Some(read.epoch),
-        ToSegment::Seal(seal) => Some(seal.epoch),
-        ToSegment::Behind { .. } | ToSegment::Pull(_) | ToSegment::Pulled(_) => None,
-    }
 }

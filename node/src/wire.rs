@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Payload bytes are covered by the checksums of the records, or of a client's pages, in the
-//! envelope. Both lengths have a bound, checked before anything is kept: a hostile length makes nobody allocate.
+//! envelope. Both lengths have a bound, checked before anything is kept: a hostile length makes
+//! nobody allocate.
 //!
 //! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
 //! does not bound what serde reserves for a collection; serde itself reserves at most a mebibyte

@@ -44,7 +44,10 @@ pub enum ConfigFileError {
         error: io::Error,
     },
     /// It isn't TOML, or a key is missing, unknown, or of another type.
-    #[error("{}: {error}Add, remove or correct that key; the keys are in README.md", .path.display())]
+    #[error(
+        "{}: {error}Add, remove or correct that key; the keys are in README.md",
+        .path.display()
+    )]
     Toml {
         /// The file.
         path: PathBuf,

@@ -31,8 +31,8 @@ pub enum NodeError {
     },
     /// Nobody can be listened to at the address.
     #[error(
-        "cannot listen at {address}: {error}. Give another address with --listen, or end the \
-         process that has this one"
+        "cannot listen at {address}: {error}. Set another address under `listen` in the \
+         configuration, and for the other nodes under `peers`, or end the process that has this one"
     )]
     Listen {
         /// The address.
@@ -98,8 +98,8 @@ fn remedy(error: &OpenError) -> &'static str {
         }
         OpenError::Io(_) => "Check the disk and the permissions",
         OpenError::OtherSegment { .. } => {
-            "Give this node its own directory, or correct --volume, --group and --position"
+            "Set the node's own `directory`, or correct `volume`, `group` and `position`"
         }
-        OpenError::OtherGeometry { .. } => "Give the number of groups that the volume has",
+        OpenError::OtherGeometry { .. } => "Set `groups` to the number that the volume has",
     }
 }

@@ -58,7 +58,7 @@ impl Session {
 
     /// Waits for the next reply and notes it.
     pub(super) fn step(&mut self, book: &mut Book) -> Result<Step, TortureError> {
-        match self.client.next_reply() {
+        match self.client.receive() {
             Ok((ticket, Outcome::Written(_))) => {
                 if let Some((page, attempt)) = self.under_way.remove(&ticket) {
                     book.acknowledge(page, attempt)?;
@@ -105,7 +105,7 @@ impl Session {
             if asked == 0 {
                 return Ok(true);
             }
-            match self.client.next_reply() {
+            match self.client.receive() {
                 Ok((_, Outcome::Page(version))) => book.check(version.page, &version.bytes)?,
                 Ok((_, Outcome::Refused(_))) => return Ok(false),
                 Ok((_, Outcome::Written(_) | Outcome::Status(_))) => {

@@ -22,8 +22,8 @@ pub enum PointError {
     },
     /// A mini-transaction would be torn.
     #[error(
-        "LSN {lsn} is inside a mini-transaction: the consistency points around it are {below} \
-         and {above}"
+        "LSN {lsn} is not a consistency point, where a mini-transaction ends: those around it are \
+         {below} and {above}"
     )]
     Between {
         /// The LSN asked for.

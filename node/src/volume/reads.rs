@@ -98,8 +98,11 @@ impl Reads {
 
     /// Refuses the reads that have waited too long for the VDL.
     pub(super) fn expire(&mut self, vdl: Vdl, now: Moment, outbox: &mut Outbox) {
-        let is_over = |_: &Ticket, read: &mut WaitingRead| matches!(read.state, ReadState::Ahead { until, .. } if until <= now);
-        for (_, read) in self.waiting.extract_if(.., is_over) {
+        let is_over = |read: &WaitingRead| match read.state {
+            ReadState::Ahead { until, .. } => until <= now,
+            ReadState::Asked { .. } | ReadState::Due { .. } | ReadState::Unconfirmed => false,
+        };
+        for (_, read) in self.waiting.extract_if(.., |_, read| is_over(read)) {
             if let ReadState::Ahead { lsn, .. } = read.state {
                 let error = PointError::NotReached { lsn, vdl };
                 read.reply.send(Err(error.into()), outbox);

@@ -1,0 +1,86 @@
+//! Where a command finds the cluster, and what it says when there is none.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use quorate_node::client::{Client, ClientError};
+use quorate_node::cluster::{self, ClusterFile, WRITER};
+use serde::Serialize;
+
+use crate::Outcome;
+
+/// Where a cluster is unless a command is told.
+const DIRECTORY: &str = "./quorate-data";
+
+/// How long one answer of the writer may take: longer than a busy disk stalls.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the cluster is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// The cluster's directory
+    #[arg(long = "dir", value_name = "DIR", default_value = DIRECTORY)]
+    pub(crate) directory: PathBuf,
+}
+
+impl Place {
+    /// Returns the command `words` as a person would give it for this cluster.
+    pub(crate) fn command(&self, words: &str) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "quorate".into());
+        if self.directory.as_os_str() == DIRECTORY {
+            return format!("{program} {words}");
+        }
+        let (command, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let directory = self.directory.display();
+        format!("{program} {command} --dir {directory} {rest}").trim_end().to_string()
+    }
+
+    /// Returns what the cluster consists of, if it runs.
+    pub(crate) fn running(&self) -> Result<ClusterFile, Box<dyn Error>> {
+        let directory = self.directory.display();
+        let file = ClusterFile::load(&self.directory)?.ok_or_else(|| {
+            let up = self.command("up");
+            format!("there is no cluster in {directory}: start one with `{up}`")
+        })?;
+        if cluster::running(&self.directory)?.is_none() {
+            let up = self.command("up");
+            return Err(
+                format!("the cluster in {directory} does not run: start it with `{up}`").into()
+            );
+        }
+        Ok(file)
+    }
+
+    /// Connects to the cluster's writer.
+    pub(crate) fn connect(&self) -> Result<Client, Box<dyn Error>> {
+        let file = self.running()?;
+        let connected = Client::connect(file.writer.address, file.volume(), PATIENCE);
+        connected.map_err(|error| match error {
+            ClientError::Connect { .. } => {
+                let config = self.directory.join(WRITER).join("writer.toml");
+                let program = std::env::args().next().unwrap_or_else(|| "quorate".into());
+                format!(
+                    "{error}. Start the writer again with `{program} writer --config {}`",
+                    config.display()
+                )
+                .into()
+            }
+            ClientError::Connection(_)
+            | ClientError::Hello(_)
+            | ClientError::Oversized { .. }
+            | ClientError::Refused(_)
+            | ClientError::TimedOut(_)
+            | ClientError::Unexpected => error.into(),
+        })
+    }
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?)?;
+    Ok(())
+}

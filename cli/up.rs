@@ -1,0 +1,153 @@
+//! `quorate up`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+use quorate_node::clock::Clock;
+use quorate_node::cluster::{Cluster, ClusterFile, Ended};
+use serde::Serialize;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::Outcome;
+use crate::place::{Place, print_json};
+
+/// How long the processes may take to end before they are killed.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// Run a cluster on this machine: six nodes in three zones and a writer, until Ctrl-C.
+///
+/// A directory that holds a volume already goes on with it.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example: quorate up
+Then, in another terminal: quorate status
+
+It runs in the foreground; Ctrl-C, SIGTERM or `quorate down` end all seven processes, and so does
+any other end of this one. What they hold stays in the directory.")]
+pub(crate) struct Up {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON: a line when the cluster is ready, and one for each process that ends by itself
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    seconds: f64,
+    is_new: bool,
+    cluster: &'a ClusterFile,
+}
+
+#[derive(Serialize)]
+struct Lost<'a> {
+    event: &'static str,
+    name: &'a str,
+    status: String,
+    words: &'a str,
+    again: String,
+}
+
+impl Up {
+    pub(crate) fn execute(self) -> Outcome {
+        let directory = &self.place.directory;
+        let is_new = ClusterFile::load(directory)?.is_none();
+        let clock = Clock::start();
+        let executable = std::env::current_exe()?;
+        let mut cluster = Cluster::start_with_writer(&executable, directory)?;
+        let seconds = clock.now().since(quorate_node::clock::Moment::default()).as_secs_f64();
+        // From here on a signal is taken; until here it ends this process, and with it all others.
+        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM])?;
+        let file = ClusterFile::load(directory)?.ok_or("cluster.toml is gone: start again")?;
+        if self.json {
+            print_json(&Ready { event: "ready", seconds, is_new, cluster: &file })?;
+        } else {
+            self.tell(&file, &cluster, is_new, seconds)?;
+        }
+        // One may have ended before anybody listened.
+        self.report(&mut cluster)?;
+        for signal in signals.forever() {
+            if signal != SIGCHLD {
+                break;
+            }
+            self.report(&mut cluster)?;
+        }
+        self.say("ending the writer and the nodes ...")?;
+        let stubborn = cluster.end(END_MAX)?;
+        if !stubborn.is_empty() {
+            let names = stubborn.join(", ");
+            return Err(
+                format!("{names} did not end within {END_MAX:?} and had to be killed").into()
+            );
+        }
+        let up = self.place.command("up");
+        self.say(&format!("ended. The data stay in {}; go on with `{up}`", directory.display()))
+    }
+
+    fn say(&self, text: &str) -> Outcome {
+        if !self.json {
+            writeln!(io::stdout().lock(), "{text}")?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, file: &ClusterFile, cluster: &Cluster, is_new: bool, seconds: f64) -> Outcome {
+        let directory = &self.place.directory;
+        let mut out = io::stdout().lock();
+        let state = if is_new { "new" } else { "continued" };
+        writeln!(
+            out,
+            "volume {} ({state}) in {}, ready in {seconds:.2} s\n",
+            file.volume,
+            directory.display()
+        )?;
+        writeln!(out, "  name    zone  address          process  directory")?;
+        for member in file.nodes.iter().chain([&file.writer]) {
+            writeln!(
+                out,
+                "  {:<6}  {:<4}  {:<15}  {:<7}  {}",
+                member.name,
+                member.zone.as_deref().unwrap_or("-"),
+                member.address.to_string(),
+                member.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
+                directory.join(&member.name).display()
+            )?;
+        }
+        for moved in cluster.moved() {
+            writeln!(
+                out,
+                "\n  {} listens at {} instead of {}, where another process listens",
+                moved.name, moved.to, moved.from
+            )?;
+        }
+        writeln!(out, "\nIn another terminal:\n")?;
+        for command in ["status --watch", "write 7 \"hello, quorum\"", "read 7 --strict"] {
+            writeln!(out, "  {}", self.place.command(command))?;
+        }
+        let down = self.place.command("down");
+        writeln!(out, "\nCtrl-C here, or `{down}`, ends it; the data stay.")?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Tells of the processes that have ended by themselves.
+    fn report(&self, cluster: &mut Cluster) -> Outcome {
+        let program = std::env::args().next().unwrap_or_else(|| "quorate".into());
+        for Ended { name, status, words, again } in cluster.take_ended()? {
+            let again = format!("{program} {again}");
+            let status = status.to_string();
+            if self.json {
+                print_json(&Lost { event: "ended", name: &name, status, words: &words, again })?;
+                continue;
+            }
+            let mut out = io::stdout().lock();
+            writeln!(out, "\n{name} has ended ({status}); the others go on. Its last words:")?;
+            words.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
+            writeln!(out, "Start it again, in another terminal: {again}")?;
+        }
+        Ok(())
+    }
+}
