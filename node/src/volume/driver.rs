@@ -13,6 +13,7 @@ use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::record::Change;
 use quorate_core::refusal::Refusal;
+use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
 use super::check::{Shape, encode, refuse, shape};
@@ -49,13 +50,14 @@ type Reply<T> = mpsc::Sender<Result<T, VolumeError>>;
 
 /// A volume client over any environment. [`super::Volume`] runs one on a thread.
 #[derive(Debug)]
-pub struct VolumeDriver<E: Environment> {
+pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     env: E,
+    rules: R,
     config: VolumeConfig,
     commands: mpsc::Receiver<Command>,
     peers: Vec<Peer<E::Stream>>,
     phase: Phase,
-    writer: Option<Writer>,
+    writer: Option<Writer<R>>,
     effects: Vec<WriterEffect>,
     /// The bytes of every record above the VCL: a segment may need them again.
     payloads: BTreeMap<Lsn, Arc<[u8]>>,
@@ -91,6 +93,22 @@ impl<E: Environment> VolumeDriver<E> {
     /// # Errors
     /// When the operating system has no randomness.
     pub fn start(
+        env: E,
+        config: VolumeConfig,
+        commands: mpsc::Receiver<Command>,
+        reply: mpsc::Sender<Result<Opened, VolumeError>>,
+    ) -> io::Result<Self> {
+        Self::start_under(Sound, env, config, commands, reply)
+    }
+}
+
+impl<E: Environment, R: Rules> VolumeDriver<E, R> {
+    /// [`VolumeDriver::start`] with a writer that obeys `rules`.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn start_under(
+        rules: R,
         mut env: E,
         config: VolumeConfig,
         commands: mpsc::Receiver<Command>,
@@ -111,6 +129,7 @@ impl<E: Environment> VolumeDriver<E> {
         Ok(Self {
             phase: Phase::Recovering(Recovery::new(instance, until, now, reply)),
             env,
+            rules,
             config,
             commands,
             peers,
@@ -427,7 +446,7 @@ impl<E: Environment> VolumeDriver<E> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(Writer::open(epoch, geometry, &mut self.effects));
+        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
         self.carry_out();
     }
 
@@ -557,6 +576,13 @@ impl<E: Environment> VolumeDriver<E> {
         let stall = (!self.commits.is_empty()).then(|| self.advanced.after(STALL));
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         [recovery, stall, peers, self.publish, self.reads.deadline()].into_iter().flatten().min()
+    }
+
+    /// Returns the highest LSN that this client's writer has used up or passed over, once it is
+    /// open: the next one goes to the next record.
+    #[must_use]
+    pub fn allocated(&self) -> Option<Lsn> {
+        self.writer.as_ref().and_then(Writer::tail).map(|tail| tail.max(self.used))
     }
 
     /// Returns the epoch of the writer, once there is one.
