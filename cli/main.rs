@@ -21,6 +21,10 @@ use quorate_node::driver::Node;
 use quorate_node::env::real::RealEnvironment;
 use quorate_node::env::{Environment, Waker};
 
+mod simulate;
+
+use simulate::SimulateArguments;
+
 /// Amazon Aurora's storage protocol as an open, formally checked core.
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, disable_help_subcommand = true)]
@@ -38,6 +42,8 @@ enum Command {
     Demo(DemoArguments),
     /// Serve one segment of a volume.
     Node(NodeArguments),
+    /// Run whole clusters with faults in simulated worlds, and check what users are told.
+    Simulate(SimulateArguments),
     /// Print the version.
     Version,
 }
@@ -93,6 +99,11 @@ fn main() -> ExitCode {
         },
         Command::Demo(arguments) => run_demo(arguments),
         Command::Node(arguments) => run_node(arguments),
+        Command::Simulate(arguments) => match arguments.execute() {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Version => print_version().map_err(Into::into),
     };
     match outcome {

@@ -8,7 +8,7 @@
 //! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
 //! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
 //! [`driver`] (a storage node's loop), [`volume`] (the volume client: a writer process),
-//! [`status`], [`cluster`] and [`demo`].
+//! [`status`], [`cluster`], [`demo`], and [`simulation`] (a whole cluster in one process).
 #![deny(unsafe_code)]
 
 pub mod clock;
@@ -24,6 +24,7 @@ mod gossip;
 pub mod host;
 mod link;
 pub mod payload;
+pub mod simulation;
 pub mod status;
 #[cfg(test)]
 mod testing;
