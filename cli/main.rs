@@ -28,6 +28,8 @@ mod writer;
 /// What a command comes to.
 type Outcome = Result<(), Box<dyn Error>>;
 
+mod simulate;
+
 /// Amazon Aurora's storage protocol as an open, formally checked core.
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, disable_help_subcommand = true)]
@@ -49,6 +51,7 @@ enum Command {
     Load(load::Load),
     Node(node::NodeArguments),
     Read(read::Read),
+    Simulate(simulate::SimulateArguments),
     Status(status::StatusArguments),
     Torture(torture::TortureArguments),
     Up(up::Up),
@@ -72,6 +75,11 @@ fn main() -> ExitCode {
         Command::Load(load) => load.execute(),
         Command::Node(node) => node.execute(),
         Command::Read(read) => read.execute(),
+        Command::Simulate(arguments) => match arguments.execute() {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Status(status) => status.execute(),
         Command::Torture(torture) => torture.execute(),
         Command::Up(up) => up.execute(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::Position;
 use quorate_core::message::{Peer, ToSegment};
+use quorate_core::rules::{Rules, Sound};
 
 use crate::clock::Moment;
 use crate::config::NodeConfig;
@@ -20,23 +21,17 @@ use crate::host::{HostError, Outgoing, SegmentHost};
 use crate::link::{Link, LinkEvent};
 use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welcome, WireError};
 
+mod caller;
 mod error;
-mod role;
 
+use caller::{Caller, CallerRole, epoch_of, is_paused};
 pub use error::NodeError;
-use role::{CallerRole, epoch_of};
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
 
 /// How long a caller may take to say who it is.
 const GREETING_MAX: Duration = Duration::from_secs(5);
-
-/// Above so many bytes on their way to the disk, a node stops reading what would add to them.
-const WAITING_BYTES_MAX: u64 = 32 << 20;
-
-/// Above so many bytes that a caller doesn't fetch, a node stops taking its questions.
-const BACKLOG_BYTES_MAX: usize = 32 << 20;
 
 /// How long after its last write an idle segment marks its log as durable.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -50,20 +45,12 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// The most frames taken from one connection before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
 
-/// Somebody who has connected to this node.
-#[derive(Debug)]
-struct Caller<S> {
-    connection: Connection<S>,
-    role: CallerRole,
-    since: Moment,
-}
-
 /// A storage node of one segment.
 #[derive(Debug)]
-pub struct Node<E: Environment> {
+pub struct Node<E: Environment, R: Rules = Sound> {
     env: E,
     config: NodeConfig,
-    host: SegmentHost<E::Log>,
+    host: SegmentHost<E::Log, R>,
     gossip: Gossip,
     /// No question is asked before so many writes are durable: the answer to the last one would
     /// come again.
@@ -96,7 +83,21 @@ impl<E: Environment> Node<E> {
     ///
     /// # Errors
     /// [`NodeError`] says why the node can't start.
-    pub fn start(mut env: E, config: NodeConfig) -> Result<(Self, Replay), NodeError> {
+    pub fn start(env: E, config: NodeConfig) -> Result<(Self, Replay), NodeError> {
+        Self::start_under(Sound, env, config)
+    }
+}
+
+impl<E: Environment, R: Rules> Node<E, R> {
+    /// [`Node::start`] with a segment that obeys `rules`.
+    ///
+    /// # Errors
+    /// [`NodeError`] says why the node can't start.
+    pub fn start_under(
+        rules: R,
+        mut env: E,
+        config: NodeConfig,
+    ) -> Result<(Self, Replay), NodeError> {
         config.check()?;
         let NodeConfig { volume, group, position, geometry, .. } = config;
         let salt = env.random()?;
@@ -125,7 +126,7 @@ impl<E: Environment> Node<E> {
             .collect();
         let node = Self {
             history: image.history().epoch(),
-            host: SegmentHost::new(image, log),
+            host: SegmentHost::new_under(rules, image, log),
             gossip: Gossip::new(now),
             gossip_after: 0,
             marked: 0,
@@ -563,12 +564,4 @@ impl<E: Environment> Node<E> {
     pub fn status(&self) -> Status {
         self.host.status()
     }
-}
-
-/// Returns whether a caller has to wait: for the disk, or until it takes what it asked for.
-fn is_paused<L: crate::env::LogFile, S: crate::env::Stream>(
-    host: &SegmentHost<L>,
-    caller: &Caller<S>,
-) -> bool {
-    host.waiting_bytes() > WAITING_BYTES_MAX || caller.connection.backlog() > BACKLOG_BYTES_MAX
 }

@@ -2,7 +2,7 @@
 //!
 //! The loops of [`crate::driver`] and [`crate::volume`] are generic over [`Environment`] and meet
 //! the world nowhere else, so that a simulated network, disk and clock can stand in for the real
-//! one: [`real`] is the machine, and a simulation is another module beside it.
+//! one: [`real`] is the machine, [`simulated`] a world that a seed decides.
 //!
 //! Readiness is told by edges: after an event for a connection its owner reads, or writes, until
 //! the stream would block, and remembers what it leaves undone.
@@ -14,6 +14,7 @@ use std::path::Path;
 use crate::clock::Moment;
 
 pub mod real;
+pub mod simulated;
 
 /// Names a connection or a listener in events. Never used twice by one environment.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

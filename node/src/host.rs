@@ -9,6 +9,7 @@ use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::Record;
+use quorate_core::rules::{Rules, Sound};
 use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
@@ -53,8 +54,8 @@ pub enum Outgoing {
 
 /// A segment's machine with its log.
 #[derive(Debug)]
-pub struct SegmentHost<L> {
-    segment: Segment,
+pub struct SegmentHost<L, R: Rules = Sound> {
+    segment: Segment<R>,
     log: SegmentLog<L>,
     /// Writes under way: the log's name of each, and the machine's.
     writes: VecDeque<(u64, WriteId)>,
@@ -64,7 +65,14 @@ pub struct SegmentHost<L> {
 impl<L: LogFile> SegmentHost<L> {
     /// Returns the host of the segment that was found as `image` in `log`.
     pub fn new(image: SegmentImage, log: SegmentLog<L>) -> Self {
-        let segment = Segment::recover(image);
+        Self::new_under(Sound, image, log)
+    }
+}
+
+impl<L: LogFile, R: Rules> SegmentHost<L, R> {
+    /// [`SegmentHost::new`] under `rules`.
+    pub fn new_under(rules: R, image: SegmentImage, log: SegmentLog<L>) -> Self {
+        let segment = Segment::recover_under(rules, image);
         Self { segment, log, writes: VecDeque::new(), effects: Vec::new() }
     }
 

@@ -33,6 +33,7 @@ mod interleavings;
 mod link;
 pub mod mailbox;
 pub mod payload;
+pub mod simulation;
 pub mod source;
 pub mod status;
 mod sync;

@@ -13,6 +13,7 @@ use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::record::Change;
 use quorate_core::refusal::Refusal;
+use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
 use super::callers::Callers;
@@ -59,8 +60,9 @@ const FRAMES_PER_TURN: usize = 64;
 
 /// A volume client over any environment. [`super::Volume`] runs one on a thread.
 #[derive(Debug)]
-pub struct VolumeDriver<E: Environment> {
+pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     env: E,
+    rules: R,
     config: VolumeConfig,
     commands: Arc<Mailbox<Command>>,
     /// Commands taken from the mailbox that wait for room.
@@ -68,7 +70,7 @@ pub struct VolumeDriver<E: Environment> {
     frontier: Arc<Frontier>,
     peers: Vec<Peer<E::Stream>>,
     phase: Phase,
-    writer: Option<Writer>,
+    writer: Option<Writer<R>>,
     effects: Vec<WriterEffect>,
     /// The bytes of every record above the VCL: a segment may need them again.
     payloads: BTreeMap<Lsn, Arc<[u8]>>,
@@ -113,6 +115,22 @@ impl<E: Environment> VolumeDriver<E> {
     /// # Errors
     /// When the operating system has no randomness.
     pub fn start(
+        env: E,
+        config: VolumeConfig,
+        commands: Arc<Mailbox<Command>>,
+        reply: Waiter<Opened>,
+    ) -> io::Result<Self> {
+        Self::start_under(Sound, env, config, commands, reply)
+    }
+}
+
+impl<E: Environment, R: Rules> VolumeDriver<E, R> {
+    /// [`VolumeDriver::start`] with a writer that obeys `rules`.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn start_under(
+        rules: R,
         mut env: E,
         config: VolumeConfig,
         commands: Arc<Mailbox<Command>>,
@@ -133,6 +151,7 @@ impl<E: Environment> VolumeDriver<E> {
         Ok(Self {
             phase: Phase::Recovering(Recovery::new(instance, until, now, reply)),
             env,
+            rules,
             config,
             commands,
             waiting: VecDeque::new(),
@@ -496,7 +515,7 @@ impl<E: Environment> VolumeDriver<E> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(Writer::open(epoch, geometry, &mut self.effects));
+        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
         self.carry_out();
     }
 
@@ -637,6 +656,13 @@ impl<E: Environment> VolumeDriver<E> {
         Arc::clone(&self.frontier)
     }
 
+    /// Returns the highest LSN that this client's writer has used up or passed over, once it is
+    /// open: the next one goes to the next record.
+    #[must_use]
+    pub fn allocated(&self) -> Option<Lsn> {
+        self.writer.as_ref().and_then(Writer::tail).map(|tail| tail.max(self.used))
+    }
+
     /// Returns the epoch of the writer, once there is one.
     #[must_use]
     pub fn epoch(&self) -> Option<VolumeEpoch> {
@@ -644,7 +670,7 @@ impl<E: Environment> VolumeDriver<E> {
     }
 }
 
-impl<E: Environment> Drop for VolumeDriver<E> {
+impl<E: Environment, R: Rules> Drop for VolumeDriver<E, R> {
     /// Leaves nobody waiting for a loop that has ended.
     fn drop(&mut self) {
         self.commands.abandon();

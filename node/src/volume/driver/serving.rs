@@ -7,6 +7,7 @@ use std::time::Duration;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, PgId, Ticket};
 use quorate_core::lsn::Lsn;
+use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
 use super::super::callers::Asked;
@@ -21,7 +22,7 @@ use crate::wire::client::{
     WriterStatus, cut,
 };
 
-impl<E: Environment> VolumeDriver<E> {
+impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     /// Serves clients at `address` as soon as the volume is open.
     ///
     /// # Errors

@@ -3,6 +3,26 @@
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, Position};
 use quorate_core::message::ToSegment;
+use quorate_core::rules::Rules;
+
+use crate::clock::Moment;
+use crate::connection::Connection;
+use crate::env::{LogFile, Stream};
+use crate::host::SegmentHost;
+
+/// Above so many bytes on their way to the disk, a node stops reading what would add to them.
+const WAITING_BYTES_MAX: u64 = 32 << 20;
+
+/// Above so many bytes that a caller doesn't fetch, a node stops taking its questions.
+const BACKLOG_BYTES_MAX: usize = 32 << 20;
+
+/// Somebody who has connected to this node.
+#[derive(Debug)]
+pub(super) struct Caller<S> {
+    pub(super) connection: Connection<S>,
+    pub(super) role: CallerRole,
+    pub(super) since: Moment,
+}
 
 /// Who a caller is.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +38,20 @@ pub(super) enum CallerRole {
 }
 
 impl CallerRole {
-    /// Returns the epoch of a writer's last message.
     pub(super) const fn epoch(self) -> Option<VolumeEpoch> {
         match self {
             Self::Observer | Self::Segment(_) | Self::Unknown => None,
             Self::Writer { epoch, .. } => Some(epoch),
         }
     }
+}
+
+/// Returns whether a caller has to wait: for the disk, or until it takes what it asked for.
+pub(super) fn is_paused<L: LogFile, R: Rules, S: Stream>(
+    host: &SegmentHost<L, R>,
+    caller: &Caller<S>,
+) -> bool {
+    host.waiting_bytes() > WAITING_BYTES_MAX || caller.connection.backlog() > BACKLOG_BYTES_MAX
 }
 
 /// Returns the epoch of a writer's message, or `None` for a message that writers don't send.

@@ -1,0 +1,206 @@
+//! The disk of one machine: a page cache above sectors that a crash may lose or tear.
+
+use std::io;
+use std::time::Duration;
+
+use super::random::Random;
+use super::trace::{Fault, Trace};
+
+/// What a disk writes as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// How long a sync takes.
+const SYNC_MIN: Duration = Duration::from_micros(40);
+const SYNC_MAX: Duration = Duration::from_micros(250);
+
+/// How much longer a slow disk takes.
+const SLOW_FACTOR: u64 = 100;
+
+/// The log on a disk, and what of it would survive.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    file: Option<File>,
+    pub(super) is_slow: bool,
+    /// Whether the next sync fails.
+    pub(super) is_failing: bool,
+    /// Whether it reports a sync before it has written anything.
+    pub(super) is_lying: bool,
+    /// Rises with every crash: a sync under way before one says nothing after it.
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+struct File {
+    /// What a read sees: everything written, on the disk or in the cache.
+    contents: Vec<u8>,
+    /// So much of it survives a power loss.
+    durable: usize,
+    /// Submitted frames behind the sync under way: number and end.
+    waiting: Option<Batch>,
+    syncing: Option<Batch>,
+    is_broken: bool,
+    is_locked: bool,
+}
+
+/// The last frame that one sync covers.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    number: u64,
+    end: usize,
+}
+
+/// What a sync came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Synced {
+    Durable { through: u64, bytes: usize },
+    Failed,
+    Nothing,
+}
+
+impl Disk {
+    /// Opens and locks the log, and creates it if there is none; `None` when it is locked.
+    pub(super) fn open(&mut self, header: &[u8]) -> Option<u64> {
+        let file = self.file.get_or_insert_with(|| File {
+            contents: header.to_vec(),
+            durable: header.len(),
+            waiting: None,
+            syncing: None,
+            is_broken: false,
+            is_locked: false,
+        });
+        if file.is_locked {
+            return None;
+        }
+        file.is_locked = true;
+        Some(file.contents.len() as u64)
+    }
+
+    /// Returns the bytes from `offset` on.
+    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let file = self.file.as_ref().ok_or_else(end)?;
+        let offset = usize::try_from(offset).map_err(|_| end())?;
+        let bytes = file.contents.get(offset..offset.saturating_add(into.len()));
+        into.copy_from_slice(bytes.ok_or_else(end)?);
+        Ok(())
+    }
+
+    /// Cuts the log and makes what is left durable.
+    pub(super) fn settle(&mut self, length: u64) {
+        if let Some(file) = &mut self.file {
+            file.contents.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            file.durable = file.contents.len();
+        }
+    }
+
+    /// Appends a frame; returns when a sync that begins now ends, if one begins.
+    pub(super) fn submit(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        random: &mut Random,
+        trace: &mut Trace,
+    ) -> Option<u64> {
+        let file = self.file.as_mut()?;
+        if file.is_broken {
+            return None;
+        }
+        file.contents.extend_from_slice(bytes);
+        file.waiting = Some(Batch { number, end: file.contents.len() });
+        self.begin(random, trace)
+    }
+
+    /// Begins the next sync, for all that waits (group commit); returns how long it takes.
+    pub(super) fn begin(&mut self, random: &mut Random, trace: &mut Trace) -> Option<u64> {
+        let file = self.file.as_mut()?;
+        if file.is_broken || file.syncing.is_some() {
+            return None;
+        }
+        file.syncing = Some(file.waiting.take()?);
+        let usual = random.span(SYNC_MIN, SYNC_MAX);
+        if self.is_slow {
+            trace.fire(Fault::SlowDisk);
+            return Some(usual.saturating_mul(SLOW_FACTOR));
+        }
+        Some(usual)
+    }
+
+    /// Ends the sync under way.
+    pub(super) fn end(&mut self, trace: &mut Trace) -> Synced {
+        let Some(file) = &mut self.file else { return Synced::Nothing };
+        let Some(Batch { number, end }) = file.syncing.take() else { return Synced::Nothing };
+        if std::mem::take(&mut self.is_failing) {
+            trace.fire(Fault::SyncError);
+            file.is_broken = true;
+            return Synced::Failed;
+        }
+        let bytes = end.saturating_sub(file.durable);
+        if !self.is_lying {
+            file.durable = end;
+        }
+        Synced::Durable { through: number, bytes }
+    }
+
+    /// Takes the end of the process: what its thread has not written yet is gone.
+    pub(super) fn kill(&mut self, random: &mut Random, trace: &mut Trace) {
+        self.generation = self.generation.saturating_add(1);
+        let Some(file) = &mut self.file else { return };
+        let pending = file.contents.len().saturating_sub(file.durable);
+        if !self.is_lying {
+            let kept = random.index(pending.saturating_add(1));
+            if kept < pending {
+                trace.fire(Fault::LostWrite);
+                file.contents.truncate(file.durable.saturating_add(kept));
+            }
+        }
+        file.unlock();
+    }
+
+    /// Takes a power loss: each sector that was not durable is there or not, by itself.
+    pub(super) fn lose_power(&mut self, random: &mut Random, trace: &mut Trace) {
+        self.generation = self.generation.saturating_add(1);
+        let Some(file) = &mut self.file else { return };
+        let pending = file.contents.len().saturating_sub(file.durable);
+        file.unlock();
+        if pending == 0 {
+            return;
+        }
+        // The length of a file is written by itself, too.
+        let kept = if random.chance(500) { pending } else { random.index(pending + 1) };
+        file.contents.truncate(file.durable.saturating_add(kept));
+        let mut lost = usize::from(kept < pending);
+        let mut survived = 0usize;
+        let mut at = file.durable;
+        while at < file.contents.len() {
+            let end = (at / SECTOR_BYTES).saturating_add(1).saturating_mul(SECTOR_BYTES);
+            let end = end.min(file.contents.len());
+            if random.chance(500) {
+                if let Some(sector) = file.contents.get_mut(at..end) {
+                    sector.fill(0);
+                }
+                lost = lost.saturating_add(1);
+            } else {
+                if lost > usize::from(kept < pending) {
+                    trace.fire(Fault::ReorderedWrite);
+                }
+                survived = survived.saturating_add(1);
+            }
+            at = end;
+        }
+        if lost > 0 {
+            trace.fire(Fault::LostWrite);
+        }
+        if lost > 0 && survived > 0 {
+            trace.fire(Fault::TornWrite);
+        }
+    }
+}
+
+impl File {
+    fn unlock(&mut self) {
+        self.waiting = None;
+        self.syncing = None;
+        self.is_broken = false;
+        self.is_locked = false;
+    }
+}
