@@ -413,6 +413,15 @@ fn many_requests_under_way_are_all_answered() {
         let (ticket, _) = client.receive().unwrap();
         assert!(asked.remove(&ticket), "{ticket} was answered twice");
     }
+    // One above the most clients at a time, until one of them is gone.
+    let file = up.file();
+    let connect = || Client::connect(file.writer.address, file.volume(), PATIENCE);
+    let mut others: Vec<Client> = (1..64).map(|_| connect().unwrap()).collect();
+    connect().unwrap_err();
+    others.pop();
+    wait_until("somebody else is let in", || connect().is_ok());
+    drop(others);
+
     let error = client.write_now(&[]).unwrap_err();
     assert!(matches!(error, ClientError::Refused(ClientRefusal::Empty)), "{error}");
     assert_eq!(client.status().unwrap().writes_under_way, 0);

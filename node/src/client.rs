@@ -1,7 +1,8 @@
 //! A client of a writer process: requests and replies over one connection, many under way.
 //!
-//! It waits where it has to, and has no thread of its own: [`Client::ask`] sends a request and
-//! returns its ticket, [`Client::receive`] waits for the next reply, whichever it is.
+//! It waits where it has to, and has no thread of its own: [`Client::read`] and [`Client::write`]
+//! send a request and return its ticket, [`Client::receive`] waits for the next reply, whichever it
+//! is.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -30,7 +30,7 @@ const GREETING_MAX: Duration = Duration::from_secs(5);
 const ACCEPTS_PER_TURN: usize = 16;
 
 /// The most requests taken from one client before the others have their turn.
-const REQUESTS_PER_TURN: usize = 64;
+pub(super) const REQUESTS_PER_TURN: usize = 64;
 
 /// A client.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl<L, S: Stream> Callers<L, S> {
         welcome: ClientWelcome,
         buffer: &mut [u8],
     ) -> Option<Asked> {
-        for _ in 0..REQUESTS_PER_TURN {
+        loop {
             let caller = self.callers.get_mut(&token).filter(|caller| !caller.is_paused())?;
             match caller.connection.receive(buffer) {
                 Ok(None) => {
@@ -187,7 +187,6 @@ impl<L, S: Stream> Callers<L, S> {
                 }
             }
         }
-        None
     }
 
     fn hang_up(&mut self, token: Token) {

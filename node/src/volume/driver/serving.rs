@@ -10,7 +10,7 @@ use quorate_core::lsn::Lsn;
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
-use super::super::callers::Asked;
+use super::super::callers::{Asked, REQUESTS_PER_TURN};
 use super::super::check::refuse;
 use super::super::reply::Reply;
 use super::super::{Committed, Consistency, PageImage, PageVersion, VolumeError};
@@ -77,9 +77,12 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.callers.accept(&mut self.env);
         let volume = self.config.volume;
         for token in self.callers.busy() {
-            while self.has_room()
-                && let Some(asked) = self.callers.next(token, volume, welcome, &mut self.buffer)
-            {
+            for _ in 0..REQUESTS_PER_TURN {
+                if !self.has_room() {
+                    return;
+                }
+                let asked = self.callers.next(token, volume, welcome, &mut self.buffer);
+                let Some(asked) = asked else { break };
                 self.take_request(token, asked);
             }
         }
