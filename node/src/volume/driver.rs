@@ -471,10 +471,13 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let tail = self.writer.as_ref().and_then(Writer::tail).unwrap_or_default();
         let mut due = Vec::new();
         for peer in &mut self.peers {
-            let Some(writer) = &self.writer else { break };
+            let is_due = peer.is_resend_due(now);
+            // Without a writer there is nothing to send, but the time has to be set anew: a time
+            // that has passed would make the loop spin until a quorum is there.
+            let Some(writer) = &self.writer else { continue };
             let (group, to) = (peer.group, peer.position);
             let lacks = writer.scl(group, to).is_some_and(|scl| scl < tail);
-            if peer.is_resend_due(now) || (is_stalled && lacks) {
+            if is_due || (is_stalled && lacks) {
                 due.push(WriterInput::Resend { group, to });
             }
         }
