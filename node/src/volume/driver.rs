@@ -401,6 +401,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.payloads.clear();
         self.peers.clear();
         self.writer = None;
+        // Nothing is due any more: a time that nobody looks at would make the loop spin.
+        self.publish = None;
     }
 
     /// Does what time asks for.
