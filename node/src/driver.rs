@@ -276,11 +276,15 @@ impl<E: Environment, R: Rules> Node<E, R> {
             }
         };
         let batch = self.config.geometry.limits().batch_records_max as usize;
-        let has_more =
+        let is_full =
             matches!(&message, ToSegment::Pulled(pulled) if pulled.records.len() >= batch);
+        let before = self.host.submitted();
         let received =
             self.host.receive(Peer::Segment(from), message, &frame.payload, &mut self.outgoing);
         self.check(received)?;
+        // A question names only so many of the records above a hole. Two segments with the same
+        // hole would tell each other what both have, for ever: somebody else has to be asked.
+        let has_more = is_full && self.host.submitted() > before;
         self.gossip.answered(from, has_more);
         self.gossip_after = self.host.submitted();
         self.deliver(None);

@@ -97,7 +97,9 @@ impl Oracle {
         let newer = self.sessions.range((Bound::Excluded(epoch), Bound::Unbounded)).next();
         if let Some((newer, session)) = newer {
             let kept = session.recovery_point;
-            let lost = self.lsns.range(point.saturating_add(1)..=kept).next();
+            // A write between both would be annulled by one and kept by the other.
+            let beyond = (Bound::Excluded(point), Bound::Included(kept));
+            let lost = (point < kept).then(|| self.lsns.range(beyond).next()).flatten();
             if point > kept || lost.is_some() {
                 return Err(format!(
                     "epoch {epoch} opened at {point} although epoch {newer}, opened before, has \

@@ -470,6 +470,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.payloads.clear();
         self.peers.clear();
         self.writer = None;
+        // Nothing is due any more: a time that nobody looks at would make the loop spin.
+        self.publish = None;
     }
 
     /// Does what time asks for.
@@ -540,10 +542,13 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let tail = self.writer.as_ref().and_then(Writer::tail).unwrap_or_default();
         let mut due = Vec::new();
         for peer in &mut self.peers {
-            let Some(writer) = &self.writer else { break };
+            let is_due = peer.is_resend_due(now);
+            // Without a writer there is nothing to send, but the time has to be set anew: a time
+            // that has passed would make the loop spin until a quorum is there.
+            let Some(writer) = &self.writer else { continue };
             let (group, to) = (peer.group, peer.position);
             let lacks = writer.scl(group, to).is_some_and(|scl| scl < tail);
-            if peer.is_resend_due(now) || (is_stalled && lacks) {
+            if is_due || (is_stalled && lacks) {
                 due.push(WriterInput::Resend { group, to });
             }
         }
