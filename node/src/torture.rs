@@ -69,6 +69,18 @@ pub enum TortureError {
     /// A configuration can't be written.
     #[error(transparent)]
     Config(#[from] ConfigFileError),
+    /// Something is wrong in a cycle.
+    #[error("cycle {cycle}, with {fault:?}: {cause}\n{state}")]
+    Cycle {
+        /// Which cycle.
+        cycle: u64,
+        /// What went wrong in it on purpose.
+        fault: Fault,
+        /// What went wrong.
+        cause: Box<TortureError>,
+        /// How the processes are.
+        state: String,
+    },
     /// A writer answered something that nobody asked.
     #[error("a writer answered something that was not asked")]
     Confused,
@@ -101,18 +113,8 @@ pub enum TortureError {
     #[error("{0}")]
     System(io::Error),
     /// What must never happen.
-    #[error("{violation} (in cycle {cycle}, in which the fault was {fault:?})")]
-    Violation {
-        /// What.
-        violation: Violation,
-        /// When.
-        cycle: u64,
-        /// What went wrong in that cycle.
-        fault: Fault,
-    },
-    /// What must never happen, before it is known when.
     #[error("{0}")]
-    Found(#[from] Violation),
+    Violation(#[from] Violation),
     /// A writer is gone that nobody ended.
     #[error("the writer is gone, and nobody ended it")]
     WriterGone,
@@ -205,9 +207,9 @@ impl<'a> Torture<'a> {
         }
         let fault = self.coming.pop().unwrap_or(Fault::KillNodes);
         let (acknowledged, verified) = (self.book.acknowledged, self.book.verified);
-        if let Err(error) = self.suffer(fault, findings) {
-            let TortureError::Found(violation) = error else { return Err(error) };
-            return Err(TortureError::Violation { violation, cycle, fault });
+        if let Err(cause) = self.suffer(fault, findings) {
+            let state = self.field.describe();
+            return Err(TortureError::Cycle { cycle, fault, cause: Box::new(cause), state });
         }
         findings.acknowledged += self.book.acknowledged - acknowledged;
         findings.verified += self.book.verified - verified;

@@ -285,6 +285,33 @@ impl Field {
         Ok(())
     }
 
+    /// Says how every process is, for whoever has to find out what happened.
+    pub(super) fn describe(&self) -> String {
+        let mut text = String::new();
+        for (end, seat) in &self.seats {
+            let how = match (end, &seat.process) {
+                (_, None) => "not running".to_owned(),
+                (_, Some(_)) if seat.is_stopped => "stopped".to_owned(),
+                (End::Node(position), Some(_)) => {
+                    let group = PgId::new(0);
+                    match status::ask(seat.listen, self.volume, group, *position, ANSWER_MAX) {
+                        Ok(status) => format!("{status:?}"),
+                        Err(error) => error.to_string(),
+                    }
+                }
+                (End::Writer(_), Some(_)) => {
+                    let connected = Client::connect(seat.listen, self.volume, ANSWER_MAX);
+                    match connected.and_then(|mut client| client.status()) {
+                        Ok(status) => format!("{status:?}"),
+                        Err(error) => error.to_string(),
+                    }
+                }
+            };
+            text += &format!("{}: {how}\n{}\n", seat.name, last_words(&seat.words));
+        }
+        text
+    }
+
     /// Checks that no process has ended by itself but a writer, which may have been overtaken.
     pub(super) fn check_alive(&mut self) -> Result<(), TortureError> {
         for (end, seat) in &mut self.seats {
