@@ -205,6 +205,10 @@ impl<E: Environment> Node<E> {
                 self.deliver(None);
                 Ok(())
             }
+            Event::LogCramped { error } => {
+                eprintln!("{}", error::cramped(&self.config.directory, error));
+                Ok(())
+            }
             Event::LogFailed { error } => {
                 Err(NodeError::LogFailed { directory: self.config.directory.clone(), error })
             }

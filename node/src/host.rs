@@ -13,6 +13,7 @@ use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
 use crate::env::LogFile;
+use crate::format::Floor;
 use crate::payload;
 use crate::wire::{self, Envelope, Status, WireError};
 
@@ -104,6 +105,7 @@ impl<L: LogFile> SegmentHost<L> {
         while let Some((_, id)) = self.writes.pop_front_if(|(number, _)| *number <= through) {
             self.segment.step(SegmentInput::Durable(id), &mut self.effects);
         }
+        self.log.note(Floor::of(self.segment.durable()));
         keep_last_acks(&mut self.effects);
         self.carry_out(&BTreeMap::new(), outgoing)
     }
