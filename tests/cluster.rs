@@ -231,7 +231,7 @@ fn free_port() -> SocketAddr {
 }
 
 fn log_of(directory: &Path) -> PathBuf {
-    directory.join("segment.log")
+    directory.join("segment.000000.log")
 }
 
 /// Starts a node that is alone in its group.

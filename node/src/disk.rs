@@ -10,26 +10,21 @@ use quorate_core::record::Record;
 
 use crate::env::LogFile;
 use crate::format::{
-    self, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HEADER_BYTES, HeaderError,
-    IDENTITY_BYTES_MAX, LogIdentity,
+    self, Floor, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note,
 };
 use crate::payload;
 use crate::wire::WireError;
 
-/// How much of a log is read at once while a whole frame behind a bad one is looked for.
-const SCAN_BYTES: usize = 1 << 20;
+mod replay;
+
+use replay::{Replayed, Replaying};
 
 /// Why a log can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A frame is bad although it was durable, or it contradicts those before it.
-    #[error("the log is corrupt at byte {offset}: {reason}")]
-    Corrupt {
-        /// Where the bad frame begins.
-        offset: u64,
-        /// What is wrong with it.
-        reason: Corruption,
-    },
+    #[error("the log is corrupt at byte {}: {}", .0.offset, .0.reason)]
+    Corrupt(Box<Damage>),
     /// The header can't be used.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -53,14 +48,32 @@ pub enum OpenError {
     },
 }
 
+/// A log of which durable bytes are damaged, and what is left of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// Whose log it is.
+    pub identity: LogIdentity,
+    /// Where the first bad frame begins.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub reason: Corruption,
+    /// What the segment may have acknowledged at most, as far as anything tells that can be read.
+    /// Until it is there again, the segment must not answer a recovery or acknowledge anything.
+    pub floor: Floor,
+    /// How many frames lie before the damage; each of them is whole.
+    pub frames: u64,
+    /// The segment's state after those frames.
+    pub usable: SegmentImage,
+}
+
 /// What is wrong with a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Corruption {
-    /// It is damaged, and a whole frame behind it shows that it was durable.
-    #[error("a frame is damaged, and frame {behind} behind it shows that it was durable")]
+    /// It is damaged, and a note shows that it was durable.
+    #[error("a frame is damaged, and a note shows that {durable} bytes were durable")]
     Damaged {
-        /// The number of the whole frame.
-        behind: u64,
+        /// The length of the log that was durable.
+        durable: u64,
     },
     /// It is whole, but no segment in that state has written it.
     #[error("{0}")]
@@ -135,6 +148,8 @@ pub struct SegmentLog<L> {
     tail: u64,
     /// The length of the file that is durable.
     durable: u64,
+    /// What the segment may acknowledge.
+    floor: Floor,
     /// The submitted frames that aren't known to be durable, by number.
     waiting: BTreeMap<u64, WaitingFrame>,
 }
@@ -149,24 +164,17 @@ impl<L: LogFile> SegmentLog<L> {
         mut file: L,
         expected: &LogIdentity,
     ) -> Result<(Self, SegmentImage, Replay), OpenError> {
-        let mut start = vec![0; cap(file.length(), HEADER_BYTES + IDENTITY_BYTES_MAX)];
+        let mut start = [0; HEADER_BYTES + IDENTITY_BYTES_MAX];
         file.read_at(0, &mut start)?;
         let (identity, header_bytes) = format::decode_header(&start)?;
         check_identity(&identity, expected)?;
         let image = SegmentImage::create(identity.group, identity.geometry)
             .ok_or(OpenError::OtherSegment { found: identity })?;
-        let mut replaying = Replaying {
-            image,
-            salt: identity.salt,
-            payloads: BTreeMap::new(),
-            next: 0,
-            at: header_bytes as u64,
-        };
-        replaying.run(&file)?;
-        let Replaying { image, payloads, next, at, .. } = replaying;
+        let replaying = Replaying::new(&file, identity, image, header_bytes as u64);
+        let Replayed { image, payloads, next, at, doubtful } = replaying.run()?;
         let replay = Replay { frames: next, cut_bytes: file.length().saturating_sub(at) };
         // What was read may be in memory only; from here on it counts as durable.
-        file.settle(at)?;
+        file.settle(doubtful.min(at), at)?;
         let log = Self {
             file,
             identity,
@@ -174,6 +182,7 @@ impl<L: LogFile> SegmentLog<L> {
             next,
             tail: at,
             durable: at,
+            floor: Floor::of(&image),
             waiting: BTreeMap::new(),
         };
         Ok((log, image, replay))
@@ -187,14 +196,14 @@ impl<L: LogFile> SegmentLog<L> {
     pub fn append(&mut self, write: &SegmentWrite, payloads: &[&[u8]]) -> Result<u64, WireError> {
         assert_eq!(write.records.len(), payloads.len());
         let number = self.next;
-        let frame =
-            format::encode_frame(self.identity.salt, number, self.durable, write, payloads)?;
+        let note = Note { durable: self.durable, floor: self.floor };
+        let frame = format::encode_frame(self.identity.salt, number, &note, write, payloads)?;
         let end = self.tail.saturating_add(frame.len() as u64);
         let payloads = extents(&write.records, end);
         self.next = number.saturating_add(1);
         self.tail = end;
         self.waiting.insert(number, WaitingFrame { end, payloads });
-        self.file.submit(number, frame);
+        self.file.submit(number, frame, note);
         Ok(number)
     }
 
@@ -208,6 +217,13 @@ impl<L: LogFile> SegmentLog<L> {
             self.payloads.extend(payloads);
         }
         assert!(self.durable <= self.tail);
+    }
+
+    /// Takes what the segment may acknowledge now. Later frames say so.
+    ///
+    /// It must be durable: after [`SegmentLog::settle`], and nothing of what is on its way.
+    pub const fn note(&mut self, floor: Floor) {
+        self.floor = floor;
     }
 
     /// Returns the payload of `record`, checked.
@@ -277,90 +293,6 @@ fn check_identity(found: &LogIdentity, expected: &LogIdentity) -> Result<(), Ope
         return Err(OpenError::OtherGeometry { found: *found });
     }
     Ok(())
-}
-
-/// A replay under way.
-struct Replaying {
-    image: SegmentImage,
-    salt: u64,
-    payloads: BTreeMap<Lsn, Extent>,
-    /// The number that the next frame has to have.
-    next: u64,
-    /// Where it begins.
-    at: u64,
-}
-
-impl Replaying {
-    /// Applies frame after frame, up to the end or to the first bad one that may be torn.
-    fn run<L: LogFile>(&mut self, file: &L) -> Result<(), OpenError> {
-        let end = file.length();
-        while self.at < end {
-            let corrupt = |reason| OpenError::Corrupt { offset: self.at, reason };
-            let Some((header, write)) = read_frame(file, self.salt, self.at)? else {
-                return match self.find_proof(file)? {
-                    Some(behind) => Err(corrupt(Corruption::Damaged { behind })),
-                    None => Ok(()),
-                };
-            };
-            if header.number != self.next {
-                let (expected, found) = (self.next, header.number);
-                return Err(corrupt(Corruption::Missing { expected, found }));
-            }
-            self.image.apply(&write).map_err(|error| corrupt(Corruption::Image(error)))?;
-            let frame_end = self.at.saturating_add(header.frame_bytes() as u64);
-            self.payloads.extend(extents(&write.records, frame_end));
-            self.next = self.next.saturating_add(1);
-            self.at = frame_end;
-        }
-        Ok(())
-    }
-
-    /// Looks behind the bad frame for a whole one that was made when the bad one was durable, and
-    /// returns its number.
-    fn find_proof<L: LogFile>(&self, file: &L) -> Result<Option<u64>, OpenError> {
-        let end = file.length();
-        let mut at = self.at.saturating_add(1);
-        while at < end {
-            let mut window = vec![0; cap(end.saturating_sub(at), SCAN_BYTES)];
-            file.read_at(at, &mut window)?;
-            for (place, bytes) in window.windows(FRAME_MAGIC.len()).enumerate() {
-                if bytes != FRAME_MAGIC {
-                    continue;
-                }
-                let candidate = at.saturating_add(place as u64);
-                if let Some((header, _)) = read_frame(file, self.salt, candidate)?
-                    && header.durable > self.at
-                {
-                    return Ok(Some(header.number));
-                }
-            }
-            // Windows overlap, so that no magic is missed between two of them.
-            let step = window.len().saturating_sub(FRAME_MAGIC.len()).saturating_add(1);
-            at = at.saturating_add(step as u64);
-        }
-        Ok(None)
-    }
-}
-
-/// Reads the frame at `offset`, or `None` when there is no whole one.
-fn read_frame<L: LogFile>(
-    file: &L,
-    salt: u64,
-    offset: u64,
-) -> Result<Option<(FrameHeader, SegmentWrite)>, OpenError> {
-    let left = file.length().saturating_sub(offset);
-    let mut bytes = [0; FRAME_HEADER_BYTES];
-    if left < FRAME_HEADER_BYTES as u64 {
-        return Ok(None);
-    }
-    file.read_at(offset, &mut bytes)?;
-    let Some(header) = FrameHeader::decode(salt, &bytes) else { return Ok(None) };
-    if left < header.frame_bytes() as u64 {
-        return Ok(None);
-    }
-    let mut body = vec![0; header.envelope_bytes + header.payload_bytes];
-    file.read_at(offset.saturating_add(FRAME_HEADER_BYTES as u64), &mut body)?;
-    Ok(header.decode_body(salt, &body).map(|write| (header, write)))
 }
 
 /// Returns `length`, at most `max`.

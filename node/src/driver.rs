@@ -186,6 +186,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 self.deliver(None);
                 Ok(())
             }
+            Event::LogCramped { error } => {
+                eprintln!("{}", error::cramped(&self.config.directory, error));
+                Ok(())
+            }
             Event::LogFailed { error } => {
                 Err(NodeError::LogFailed { directory: self.config.directory.clone(), error })
             }

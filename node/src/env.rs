@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::clock::Moment;
+use crate::format::Note;
 
 pub mod real;
 pub mod simulated;
@@ -41,6 +42,12 @@ pub enum Event {
     Durable {
         /// The number.
         through: u64,
+    },
+    /// There is no space on the disk to prepare the log's next file. It is tried again; the segment
+    /// goes on until what it has is full, and then comes [`Event::LogFailed`].
+    LogCramped {
+        /// What the operating system said.
+        error: io::ErrorKind,
     },
     /// A write or a sync of the log failed. What is durable is unknown from now on: the segment
     /// has to stop, and must not try again (a second sync may succeed without the bytes).
@@ -77,27 +84,38 @@ pub trait Stream {
     fn write(&mut self, from: &[&[u8]]) -> io::Result<usize>;
 }
 
-/// An append-only file, locked to this process.
+/// An append-only log, locked to this process: one space of bytes, and notes beside it.
+///
+/// Every byte that was never written, or was cut off, reads as zero.
 pub trait LogFile {
     /// Fills `into` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// As the operating system reports them; too few bytes are an error too.
+    /// As the operating system reports them.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
-    /// Returns the length of the file when it was opened or cut.
+    /// Returns the length of the log when it was opened or cut: no byte at or behind it is
+    /// anything but zero. The last bytes written may be zeros too, and lie behind it.
     fn length(&self) -> u64;
 
-    /// Cuts the file to `length` bytes and makes that, and all that is left, durable. Only before
-    /// the first [`LogFile::submit`].
+    /// Returns the notes that were whole when the log was opened, in any order. The note of a
+    /// submission that was reported durable is among them, or that of a later one; others may be.
+    fn notes(&self) -> &[Note];
+
+    /// Cuts the log: makes every byte at or behind `length` zero, and that, and all bytes before
+    /// it, durable. Those at or behind `doubtful` are written once more: after a sync that failed
+    /// they may be in memory alone, and a second sync would not notice. Only before the first
+    /// [`LogFile::submit`], which appends at `length`.
     ///
     /// # Errors
     /// As the operating system reports them.
-    fn settle(&mut self, length: u64) -> io::Result<()>;
+    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()>;
 
-    /// Appends `bytes` after all earlier ones and makes them durable, some time later. Then comes
-    /// [`Event::Durable`] with `number` or a higher one; numbers rise.
-    fn submit(&mut self, number: u64, bytes: Vec<u8>);
+    /// Appends `frame` after all earlier ones, keeps `note` instead of an older one, and makes
+    /// both durable, some time later. Then comes [`Event::Durable`] with `number` or a higher one;
+    /// numbers rise. Until then a crash may leave any part of the frame, the note, both or none;
+    /// of the notes before it, at least the newest durable one stays whole.
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note);
 }
 
 /// Wakes a loop from another thread.
@@ -115,6 +133,12 @@ pub enum LogFileError {
     /// Another process has it.
     #[error("another process has it open")]
     Locked,
+}
+
+/// Returns whether the operating system means that the disk, or this user's part of it, is full.
+#[must_use]
+pub const fn is_full(error: io::ErrorKind) -> bool {
+    matches!(error, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The world of one process.

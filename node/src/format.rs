@@ -1,7 +1,8 @@
 //! The bytes of a segment's log.
 //!
-//! A log is one file that only grows. It begins with a header, made whole or not at all, and goes
-//! on with frames, one for each atomic write of the segment. All integers are little-endian:
+//! A log is one space of bytes that only grows. It begins with a header, made whole or not at all,
+//! and goes on with frames, one for each atomic write of the segment. Behind the last frame all is
+//! zero. Beside them, out of that space, it keeps *notes*. All integers are little-endian:
 //!
 //! ```text
 //! header   0  magic "QUORLOG\n"
@@ -12,34 +13,52 @@
 //!         24  the identity: volume, group, position, geometry, salt
 //! frame    0  magic "QRTFRAME"
 //!          8  number of the frame, from zero, 64 bits
-//!         16  length of the file that was durable when the frame was made, 64 bits
-//!         24  length of the envelope, 32 bits
-//!         28  length of the payload, 32 bits
-//!         32  CRC-32C of the salt and of bytes 0 to 32
-//!         36  CRC-32C of the salt, the number and the envelope
-//!         40  the envelope: the write with its records; then their payloads, one after the other
+//!         16  note: length of the log that was durable when the frame was made, 64 bits
+//!         24        SCL of the segment at that time, 64 bits
+//!         32        promised epoch at that time: counter and instance, 64 bits each
+//!         48        epoch of the history at that time: counter and instance, 64 bits each
+//!         64  length of the envelope, 32 bits
+//!         68  length of the payload, 32 bits
+//!         72  CRC-32C of the salt and of bytes 0 to 72
+//!         76  CRC-32C of the salt, the number and the envelope
+//!         80  the envelope: the write with its records; then their payloads, one after the other
+//! slot     0  magic "QRTNOTES"
+//!          8  how many slots were written before this one, 64 bits
+//!         16  note, as in a frame
+//!         64  CRC-32C of the salt and of bytes 0 to 64
 //! ```
 //!
 //! Payload bytes are covered by the checksum of their record, over group, page, LSN and bytes,
-//! which is part of the envelope. The salt is random, one a file, and in every checksum: bytes that
+//! which is part of the envelope. The salt is random, one a log, and in every checksum: bytes that
 //! a user stores in a page can't be taken for a frame.
 //!
-//! The durable length tells a torn tail from rot. A crash can lose or tear any of the frames that
-//! were written since the last sync, also out of order. If a frame is bad and some whole frame
-//! behind it says that the file was durable beyond it, then it was good once: that is corruption.
-//! Otherwise it and all behind it were never counted as durable, and are cut off.
+//! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
+//! size, which the number of the file gives. All but the last [`SLOTS_BYTES`] of a file are its
+//! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
+//! each. Every group of frames is written together with one of the two slots of the last file that
+//! it touches, in turn, and one sync covers both.
+//!
+//! Notes tell a torn tail from rot. A crash can lose or tear any of the bytes that were written
+//! since the last sync, also out of order. A note speaks only of what syncs *before* it made
+//! durable, so that it is true whatever a crash leaves of the bytes around it. If a frame is bad
+//! and a whole note, in a slot or in a frame's header behind it, says that the log was durable
+//! beyond it, then it was good once: that is corruption. Otherwise it and all behind it were never
+//! counted as durable, and are cut off. A damaged header of a frame can't hide that frames were
+//! durable, since slots are far from it.
 
 use quorate_core::effect::SegmentWrite;
+use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::{PgId, Position};
+use quorate_core::id::{InstanceId, PgId, Position};
+use quorate_core::image::SegmentImage;
+use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::config::VolumeId;
-use crate::payload;
 use crate::wire::{self, ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// The version of this format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The length of the part of the header that is the same in every version.
 pub const PRELUDE_BYTES: usize = 16;
@@ -51,14 +70,41 @@ pub const HEADER_BYTES: usize = 24;
 pub const IDENTITY_BYTES_MAX: usize = 1024;
 
 /// The length of a frame without envelope and payload.
-pub const FRAME_HEADER_BYTES: usize = 40;
+pub const FRAME_HEADER_BYTES: usize = 80;
 
 /// What a frame begins with.
 pub const FRAME_MAGIC: [u8; 8] = *b"QRTFRAME";
 
+/// The length of a slot.
+pub const SLOT_BYTES: usize = 68;
+
+/// The distance of the slots of a file: more than a disk tears at once.
+pub const SLOT_STRIDE: u64 = 4096;
+
+/// How many slots a file has: one stays whole while the other one is written.
+pub const SLOTS: u64 = 2;
+
+/// The length of the end of a file that holds slots.
+pub const SLOTS_BYTES: u64 = SLOTS * SLOT_STRIDE;
+
+/// The length of the first file: small, since most volumes of a first hour are.
+pub const FILE_BYTES_FIRST: u64 = 1 << 20;
+
+/// The length of the longest files. Each is twice as long as the one before, up to this: what is
+/// prepared ahead stays in proportion to what is written.
+pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
 const FILE_MAGIC: [u8; 8] = *b"QUORLOG\n";
 
-/// Whose log a file is.
+const SLOT_MAGIC: [u8; 8] = *b"QRTNOTES";
+
+/// The length of a magic, a number and a note: frames and slots begin with them.
+const STATEMENT_BYTES: usize = 64;
+
+/// Where the checksum of a frame's header is.
+const FRAME_COVERED_BYTES: usize = FRAME_HEADER_BYTES - 8;
+
+/// Whose log it is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LogIdentity {
     /// The volume.
@@ -69,7 +115,7 @@ pub struct LogIdentity {
     pub position: Position,
     /// The volume's shape and bounds.
     pub geometry: VolumeGeometry,
-    /// Random, different in every file.
+    /// Random, different in every log.
     pub salt: u64,
 }
 
@@ -148,13 +194,126 @@ pub fn decode_header(bytes: &[u8]) -> Result<(LogIdentity, usize), HeaderError> 
     Ok((identity, HEADER_BYTES + body_bytes))
 }
 
+/// The most that a segment may have acknowledged at some time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Floor {
+    /// The LSN of its SCL, under the history of `history`.
+    pub scl: Lsn,
+    /// The epoch that it had promised.
+    pub promised: VolumeEpoch,
+    /// The epoch of its history.
+    pub history: VolumeEpoch,
+}
+
+impl Floor {
+    /// Returns what a segment with this durable state may acknowledge.
+    #[must_use]
+    pub fn of(image: &SegmentImage) -> Self {
+        Self {
+            scl: image.scl().lsn(),
+            promised: image.promised(),
+            history: image.history().epoch(),
+        }
+    }
+
+    /// Raises this floor by what was so at another time.
+    pub fn rise(&mut self, other: &Self) {
+        self.promised = self.promised.max(other.promised);
+        if other.history > self.history {
+            // An SCL counts under its own history: the newer one may have annulled records.
+            self.history = other.history;
+            self.scl = other.scl;
+        } else if other.history == self.history {
+            self.scl = self.scl.max(other.scl);
+        }
+    }
+
+    /// Raises this floor by a write that a segment at this floor may have made durable.
+    pub fn take(&mut self, write: &SegmentWrite) {
+        self.promised = self.promised.max(write.promised);
+        if let Some(history) = &write.history
+            && history.epoch() > self.history
+        {
+            self.history = history.epoch();
+            self.scl = self.scl.min(history.after());
+        }
+        let annuls = |record: &&quorate_core::record::Record| {
+            write.history.as_ref().is_some_and(|history| history.annuls(record))
+        };
+        let kept = write.records.iter().filter(|record| !annuls(record));
+        self.scl = kept.map(|record| record.lsn).fold(self.scl, Lsn::max);
+    }
+}
+
+/// What a log says of itself: made durable by the syncs before the note was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Note {
+    /// So many bytes of the log were durable.
+    pub durable: u64,
+    /// What could be acknowledged.
+    pub floor: Floor,
+}
+
+/// Returns the bytes that a frame's header and a slot begin with.
+fn encode_statement(magic: [u8; 8], number: u64, note: &Note) -> Vec<u8> {
+    let Note { durable, floor: Floor { scl, promised, history } } = *note;
+    let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES);
+    bytes.extend_from_slice(&magic);
+    let epochs = [promised, history].map(|epoch| [epoch.counter(), epoch.instance().get()]);
+    for value in [number, durable, scl.get()].into_iter().chain(epochs.into_iter().flatten()) {
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+/// Returns the number and the note of bytes that begin with `magic`.
+fn decode_statement(magic: [u8; 8], bytes: &[u8]) -> Option<(u64, Note)> {
+    let (found, rest) = bytes.get(..STATEMENT_BYTES)?.split_first_chunk::<8>()?;
+    if *found != magic {
+        return None;
+    }
+    let (chunks, _) = rest.as_chunks::<8>();
+    let [number, durable, scl, promised, promiser, history, installer] = chunks else {
+        return None;
+    };
+    let value = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let epoch =
+        |counter, instance| VolumeEpoch::new(value(counter), InstanceId::new(value(instance)));
+    let floor = Floor {
+        scl: Lsn::new(value(scl)),
+        promised: epoch(promised, promiser),
+        history: epoch(history, installer),
+    };
+    Some((value(number), Note { durable: value(durable), floor }))
+}
+
+/// Returns the bytes of the slot that is written after `sequence` others.
+#[must_use]
+pub fn encode_slot(salt: u64, sequence: u64, note: &Note) -> Vec<u8> {
+    let mut slot = encode_statement(SLOT_MAGIC, sequence, note);
+    let checksum = salted(salt, &slot);
+    slot.extend_from_slice(&checksum.to_le_bytes());
+    slot
+}
+
+/// Returns how many slots were written before this one, and its note; `None` for bytes that are
+/// not a whole slot of this log.
+#[must_use]
+pub fn decode_slot(salt: u64, bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Note)> {
+    let (covered, checksum) = bytes.split_last_chunk::<4>()?;
+    if salted(salt, covered) != u32::from_le_bytes(*checksum) {
+        return None;
+    }
+    decode_statement(SLOT_MAGIC, covered)
+}
+
 /// The header of a frame whose checksum has been found right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FrameHeader {
     /// The frame's number.
     pub number: u64,
-    /// The length of the file that was durable when the frame was made.
-    pub durable: u64,
+    /// What was so when the frame was made.
+    pub note: Note,
     /// The length of the envelope.
     pub envelope_bytes: usize,
     /// The length of the payload.
@@ -163,28 +322,25 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Returns the header that `bytes` are, or `None` when they aren't one of this file.
+    /// Returns the header that `bytes` are, or `None` when they aren't one of this log.
     #[must_use]
     pub fn decode(salt: u64, bytes: &[u8; FRAME_HEADER_BYTES]) -> Option<Self> {
-        let (magic, rest) = bytes.split_first_chunk::<8>()?;
-        let (number, rest) = rest.split_first_chunk::<8>()?;
-        let (durable, rest) = rest.split_first_chunk::<8>()?;
-        let (envelope, rest) = rest.split_first_chunk::<4>()?;
-        let (payload, rest) = rest.split_first_chunk::<4>()?;
-        let (checksum, rest) = rest.split_first_chunk::<4>()?;
-        let (envelope_checksum, _) = rest.split_first_chunk::<4>()?;
-        let covered = bytes.get(..32)?;
-        let is_right = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), covered)
-            == u32::from_le_bytes(*checksum);
-        if *magic != FRAME_MAGIC || !is_right {
+        let (covered, checksums) = bytes.split_at_checked(FRAME_COVERED_BYTES)?;
+        let (checksum, checksums) = checksums.split_first_chunk::<4>()?;
+        let (envelope_checksum, _) = checksums.split_first_chunk::<4>()?;
+        if salted(salt, covered) != u32::from_le_bytes(*checksum) {
             return None;
         }
+        let (number, note) = decode_statement(FRAME_MAGIC, covered)?;
+        let (_, lengths) = covered.split_at_checked(STATEMENT_BYTES)?;
+        let (envelope, lengths) = lengths.split_first_chunk::<4>()?;
+        let (payload, _) = lengths.split_first_chunk::<4>()?;
         let length = |bytes: [u8; 4], max| {
             usize::try_from(u32::from_le_bytes(bytes)).ok().filter(|length| *length <= max)
         };
         Some(Self {
-            number: u64::from_le_bytes(*number),
-            durable: u64::from_le_bytes(*durable),
+            number,
+            note,
             envelope_bytes: length(*envelope, ENVELOPE_BYTES_MAX)?,
             payload_bytes: length(*payload, PAYLOAD_BYTES_MAX)?,
             envelope_checksum: u32::from_le_bytes(*envelope_checksum),
@@ -197,19 +353,13 @@ impl FrameHeader {
         FRAME_HEADER_BYTES + self.envelope_bytes + self.payload_bytes
     }
 
-    /// Returns the write in a frame's bytes behind its header, or `None` when a bit of them, or of
-    /// a payload, is wrong.
+    /// Returns the write in a frame's envelope, or `None` when a bit of it is wrong.
     #[must_use]
-    pub fn decode_body(&self, salt: u64, body: &[u8]) -> Option<SegmentWrite> {
-        let (envelope, payloads) = body.split_at_checked(self.envelope_bytes)?;
-        if payloads.len() != self.payload_bytes
-            || envelope_checksum(salt, self.number, envelope) != self.envelope_checksum
-        {
+    pub fn decode_envelope(&self, salt: u64, envelope: &[u8]) -> Option<SegmentWrite> {
+        if envelope_checksum(salt, self.number, envelope) != self.envelope_checksum {
             return None;
         }
-        let write: SegmentWrite = wire::decode_value(envelope).ok()?;
-        payload::check(&write.records, payloads).ok()?;
-        Some(write)
+        wire::decode_value(envelope).ok()
     }
 }
 
@@ -220,7 +370,7 @@ impl FrameHeader {
 pub fn encode_frame(
     salt: u64,
     number: u64,
-    durable: u64,
+    note: &Note,
     write: &SegmentWrite,
     payloads: &[&[u8]],
 ) -> Result<Vec<u8>, wire::WireError> {
@@ -230,13 +380,11 @@ pub fn encode_frame(
         return Err(wire::WireError::Oversized);
     }
     let length = |bytes: usize| u32::try_from(bytes).map_err(|_| wire::WireError::Oversized);
-    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + envelope.len() + payload_bytes);
-    frame.extend_from_slice(&FRAME_MAGIC);
-    frame.extend_from_slice(&number.to_le_bytes());
-    frame.extend_from_slice(&durable.to_le_bytes());
+    let mut frame = encode_statement(FRAME_MAGIC, number, note);
+    frame.reserve_exact(FRAME_HEADER_BYTES - frame.len() + envelope.len() + payload_bytes);
     frame.extend_from_slice(&length(envelope.len())?.to_le_bytes());
     frame.extend_from_slice(&length(payload_bytes)?.to_le_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &frame);
+    let checksum = salted(salt, &frame);
     frame.extend_from_slice(&checksum.to_le_bytes());
     frame.extend_from_slice(&envelope_checksum(salt, number, &envelope).to_le_bytes());
     frame.extend_from_slice(&envelope);
@@ -244,6 +392,10 @@ pub fn encode_frame(
         frame.extend_from_slice(payload);
     }
     Ok(frame)
+}
+
+fn salted(salt: u64, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
 }
 
 fn envelope_checksum(salt: u64, number: u64, envelope: &[u8]) -> u32 {

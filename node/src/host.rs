@@ -14,6 +14,7 @@ use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
 use crate::env::LogFile;
+use crate::format::Floor;
 use crate::payload;
 use crate::wire::{self, Envelope, Status, WireError};
 
@@ -112,6 +113,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         while let Some((_, id)) = self.writes.pop_front_if(|(number, _)| *number <= through) {
             self.segment.step(SegmentInput::Durable(id), &mut self.effects);
         }
+        self.log.note(Floor::of(self.segment.durable()));
         keep_last_acks(&mut self.effects);
         self.carry_out(&BTreeMap::new(), outgoing)
     }

@@ -16,30 +16,39 @@ use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
 use crate::env::LogFile;
-use crate::format::{self, LogIdentity};
+use crate::format::{self, LogIdentity, Note};
 use crate::payload;
 use crate::wire::Envelope;
 
-/// Frames that are not in the file yet, with their numbers.
-type Submitted = Vec<(u64, Vec<u8>)>;
+/// Frames that are not in the file yet, with their numbers and notes.
+type Submitted = Vec<(u64, Vec<u8>, Note)>;
 
 /// A file in memory. What is submitted gets into it when the test says so.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryFile {
     pub(crate) bytes: Rc<RefCell<Vec<u8>>>,
+    /// What the log says beside its frames; none unless a test gives some.
+    pub(crate) notes: Vec<Note>,
+    pub(crate) last_note: Rc<RefCell<Option<Note>>>,
     pub(crate) submitted: Rc<RefCell<Submitted>>,
 }
 
 impl MemoryFile {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes: Rc::new(RefCell::new(bytes)), submitted: Rc::default() }
+        Self {
+            bytes: Rc::new(RefCell::new(bytes)),
+            notes: Vec::new(),
+            last_note: Rc::default(),
+            submitted: Rc::default(),
+        }
     }
 
     /// Makes what is submitted durable, and returns the last number.
     pub(crate) fn sync(&self) -> Option<u64> {
         let submitted = std::mem::take(&mut *self.submitted.borrow_mut());
         let mut through = None;
-        for (number, bytes) in submitted {
+        for (number, bytes, note) in submitted {
+            *self.last_note.borrow_mut() = Some(note);
             self.bytes.borrow_mut().extend(bytes);
             through = Some(number);
         }
@@ -55,22 +64,29 @@ impl LogFile for MemoryFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let bytes = self.bytes.borrow();
         let offset = usize::try_from(offset).unwrap();
-        let source = bytes.get(offset..offset.saturating_add(into.len()));
-        into.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
+        let source = bytes.get(offset..).unwrap_or(&[]);
+        let length = source.len().min(into.len());
+        into.fill(0);
+        into[..length].copy_from_slice(&source[..length]);
         Ok(())
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     fn length(&self) -> u64 {
         self.bytes.borrow().len() as u64
     }
 
-    fn settle(&mut self, length: u64) -> io::Result<()> {
-        self.bytes.borrow_mut().truncate(usize::try_from(length).unwrap());
+    fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
+        // The last frame may end with zeros that lie behind the length.
+        self.bytes.borrow_mut().resize(usize::try_from(length).unwrap(), 0);
         Ok(())
     }
 
-    fn submit(&mut self, number: u64, bytes: Vec<u8>) {
-        self.submitted.borrow_mut().push((number, bytes));
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+        self.submitted.borrow_mut().push((number, frame, note));
     }
 }
 

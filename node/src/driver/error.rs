@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
 use crate::disk::OpenError;
-use crate::env::LogFileError;
+use crate::env::{LogFileError, is_full};
 use crate::format;
 use crate::host::HostError;
 use crate::wire::WireError;
@@ -54,9 +54,9 @@ pub enum NodeError {
     },
     /// A write or a sync of the log failed.
     #[error(
-        "the segment in {} stops: writing its log failed ({error}). What of it is durable is \
-         unknown until it is read again: check the disk and its free space, then start the node",
-        .directory.display()
+        "the segment in {} stops: writing its log failed ({error}). {}",
+        .directory.display(),
+        failure_remedy(*.error)
     )]
     LogFailed {
         /// Where.
@@ -80,8 +80,30 @@ pub enum NodeError {
     Wire(#[from] WireError),
 }
 
+/// Returns the warning of a node whose disk has no space for the log's next file.
+pub(super) fn cramped(directory: &Path, error: io::ErrorKind) -> String {
+    format!(
+        "quorate: the log in {} cannot grow ({error}): free some space on its disk, or the segment \
+         stops when the space that it has is used up",
+        directory.display()
+    )
+}
+
+fn failure_remedy(error: io::ErrorKind) -> &'static str {
+    if is_full(error) {
+        "The disk is full. Nothing that was acknowledged is lost: free some space on the disk of \
+         that directory, then start the node"
+    } else {
+        "What of it is durable is unknown until it is read again: check the disk, then start the \
+         node"
+    }
+}
+
 fn log_remedy(error: &LogFileError) -> &'static str {
     match error {
+        LogFileError::Io(error) if is_full(error.kind()) => {
+            "The disk is full: free some space, then start the node"
+        }
         LogFileError::Io(_) => "Give a directory that this process may write to",
         LogFileError::Locked => "End that process, or give this node a directory of its own",
     }
@@ -89,7 +111,7 @@ fn log_remedy(error: &LogFileError) -> &'static str {
 
 fn remedy(error: &OpenError) -> &'static str {
     match error {
-        OpenError::Corrupt { .. } | OpenError::Header(format::HeaderError::Corrupt) => {
+        OpenError::Corrupt(_) | OpenError::Header(format::HeaderError::Corrupt) => {
             "Keep it for examination and replace the segment: the other copies have its records"
         }
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",

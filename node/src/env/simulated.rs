@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Environment, Event, LogFile, LogFileError, Stream, Token, Waker};
 use crate::clock::Moment;
+use crate::format::Note;
 
 mod clock;
 mod disk;
@@ -118,7 +119,8 @@ impl Environment for SimulatedEnvironment {
         let length = self.world.borrow_mut().open_log(self.machine, header);
         let length = length.ok_or(LogFileError::Locked)?;
         let (process, machine) = (self.process, self.machine);
-        Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length })
+        let notes = self.world.borrow().notes(machine);
+        Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length, notes })
     }
 
     fn waker(&self) -> SimulatedWaker {
@@ -179,6 +181,7 @@ pub(crate) struct SimulatedLog {
     process: ProcessId,
     machine: usize,
     length: u64,
+    notes: Vec<Note>,
 }
 
 impl LogFile for SimulatedLog {
@@ -190,14 +193,18 @@ impl LogFile for SimulatedLog {
         self.length
     }
 
-    fn settle(&mut self, length: u64) -> io::Result<()> {
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
         self.length = length;
         self.world.borrow_mut().settle_log(self.machine, length);
         Ok(())
     }
 
-    fn submit(&mut self, number: u64, bytes: Vec<u8>) {
-        self.world.borrow_mut().submit(self.process, self.machine, number, &bytes);
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+        self.world.borrow_mut().submit(self.process, self.machine, number, &frame, note);
     }
 }
 

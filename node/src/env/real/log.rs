@@ -1,20 +1,27 @@
-//! An append-only file whose writes and syncs run on a thread of their own.
+//! A segment's log in a directory: its writes and syncs run on a thread of their own, and on
+//! another one the next file is prepared before it is needed.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use self::directory::RealDirectory;
+use self::files::{Reader, Supply, Writer};
+use self::layout::Layout;
+use self::preparing::Preparing;
 use super::RealWaker;
 use crate::env::{Event, LogFile, LogFileError, Waker};
+use crate::format::Note;
 
-/// The log's name in its directory.
-pub(crate) const LOG_NAME: &str = "segment.log";
+mod directory;
+mod files;
+mod layout;
+mod preparing;
 
-/// The name of a log whose header isn't durable yet.
-const UNFINISHED_NAME: &str = "segment.log.new";
+/// The name of the log\'s first file.
+pub(crate) const LOG_NAME: &str = "segment.000000.log";
 
 /// The name of the file that is locked while a process has the directory.
 pub(crate) const LOCK_NAME: &str = "lock";
@@ -23,23 +30,46 @@ pub(crate) const LOCK_NAME: &str = "lock";
 /// company.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
-/// A file in a directory that this process has locked.
+/// What is kept of the memory of a group for the next one.
+const GROUP_BYTES_KEPT: usize = 1 << 20;
+
+/// A log in a directory that this process has locked.
 #[derive(Debug)]
 pub struct RealLog {
-    file: File,
-    length: u64,
+    reader: Reader<RealDirectory>,
+    directory: RealDirectory,
     /// Held open: the lock ends with it, or with the process.
     _lock: File,
     submissions: Option<mpsc::Sender<Submission>>,
     thread: Option<JoinHandle<()>>,
-    events: mpsc::Sender<Event>,
-    waker: RealWaker,
+    reports: Reports,
 }
 
 #[derive(Debug)]
 struct Submission {
     number: u64,
-    bytes: Vec<u8>,
+    frame: Vec<u8>,
+    note: Note,
+}
+
+/// Where a log's threads report to.
+#[derive(Clone, Debug)]
+struct Reports {
+    events: mpsc::Sender<Event>,
+    waker: RealWaker,
+}
+
+impl Reports {
+    /// Reports `event`; says whether anybody is there to hear it.
+    fn send(&self, event: Event) -> bool {
+        let is_heard = self.events.send(event).is_ok();
+        self.waker.wake();
+        is_heard
+    }
+
+    fn fail(&self, error: &io::Error) {
+        self.send(Event::LogFailed { error: error.kind() });
+    }
 }
 
 impl RealLog {
@@ -49,35 +79,28 @@ impl RealLog {
         events: mpsc::Sender<Event>,
         waker: RealWaker,
     ) -> Result<Self, LogFileError> {
-        std::fs::create_dir_all(directory)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.join(LOCK_NAME))?;
+        let directory = RealDirectory::create(directory)?;
+        let lock = directory.lock(LOCK_NAME)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LogFileError::Locked),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let path = directory.join(LOG_NAME);
-        if !path.try_exists()? {
-            create(directory, header)?;
-        }
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { file, length, _lock: lock, submissions: None, thread: None, events, waker })
+        let reader = Reader::open(directory.clone(), Layout::STANDARD, header)?;
+        let reports = Reports { events, waker };
+        Ok(Self { reader, directory, _lock: lock, submissions: None, thread: None, reports })
     }
 
-    /// Starts the thread that writes and syncs.
+    /// Starts the threads that write and prepare.
     fn start(&mut self) -> io::Result<mpsc::Sender<Submission>> {
-        let file = self.file.try_clone()?;
+        let supply =
+            Preparing::start(self.directory.clone(), Layout::STANDARD, self.reports.clone())?;
+        let writer = self.reader.writer(supply);
+        let reports = self.reports.clone();
         let (sender, submissions) = mpsc::channel();
-        let (events, waker, tail) = (self.events.clone(), self.waker.clone(), self.length);
         let thread = thread::Builder::new().name("log".into()).spawn(move || {
-            if let Err(error) = write_all(&file, tail, &submissions, &events, &waker) {
-                let _ = events.send(Event::LogFailed { error: error.kind() });
-                waker.wake();
+            if let Err(error) = write_all(writer, &submissions, &reports) {
+                reports.fail(&error);
             }
         })?;
         self.thread = Some(thread);
@@ -87,35 +110,34 @@ impl RealLog {
 
 impl LogFile for RealLog {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
+        self.reader.read_at(offset, into)
     }
 
     fn length(&self) -> u64 {
-        self.length
+        self.reader.length()
     }
 
-    fn settle(&mut self, length: u64) -> io::Result<()> {
-        if length < self.length {
-            self.file.set_len(length)?;
-        }
-        self.length = length;
-        self.file.sync_all()
+    fn notes(&self) -> &[Note] {
+        self.reader.notes()
     }
 
-    fn submit(&mut self, number: u64, bytes: Vec<u8>) {
+    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
+        self.reader.settle(doubtful, length)
+    }
+
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         if self.submissions.is_none() {
             match self.start() {
                 Ok(sender) => self.submissions = Some(sender),
                 Err(error) => {
-                    let _ = self.events.send(Event::LogFailed { error: error.kind() });
-                    self.waker.wake();
+                    self.reports.fail(&error);
                     return;
                 }
             }
         }
         if let Some(submissions) = &self.submissions {
             // A thread that is gone has reported its failure.
-            let _ = submissions.send(Submission { number, bytes });
+            let _ = submissions.send(Submission { number, frame, note });
         }
     }
 }
@@ -129,46 +151,34 @@ impl Drop for RealLog {
     }
 }
 
-/// Creates the log with its header: under another name first, so that no crash leaves half of one.
-fn create(directory: &Path, header: &[u8]) -> io::Result<()> {
-    let unfinished = directory.join(UNFINISHED_NAME);
-    let mut file = File::create(&unfinished)?;
-    file.write_all(header)?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, directory.join(LOG_NAME))?;
-    File::open(directory)?.sync_all()?;
-    // The directory itself is an entry of its parent.
-    match directory.canonicalize()?.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 /// Writes what is submitted, and syncs once for all that has come meanwhile (group commit).
-fn write_all(
-    file: &File,
-    mut tail: u64,
+fn write_all<S: Supply<File>>(
+    mut writer: Writer<RealDirectory, S>,
     submissions: &mpsc::Receiver<Submission>,
-    events: &mpsc::Sender<Event>,
-    waker: &RealWaker,
+    reports: &Reports,
 ) -> io::Result<()> {
+    let mut group = Vec::new();
     while let Ok(first) = submissions.recv() {
-        let mut next = Some(first);
-        let mut through = 0;
-        let mut grouped = 0;
-        while let Some(Submission { number, bytes }) = next {
-            file.write_all_at(&bytes, tail)?;
-            let overflow = || io::Error::from(io::ErrorKind::FileTooLarge);
-            tail = tail.checked_add(bytes.len() as u64).ok_or_else(overflow)?;
-            grouped += bytes.len();
-            through = number;
-            next = if grouped < GROUP_BYTES_MAX { submissions.try_recv().ok() } else { None };
+        let Submission { number: mut through, frame: first, mut note } = first;
+        // One write for all. A frame that is alone needs no copy.
+        group.clear();
+        while first.len().saturating_add(group.len()) < GROUP_BYTES_MAX
+            && let Ok(next) = submissions.try_recv()
+        {
+            if group.is_empty() {
+                group.extend_from_slice(&first);
+            }
+            group.extend_from_slice(&next.frame);
+            (through, note) = (next.number, next.note);
         }
-        file.sync_data()?;
-        if events.send(Event::Durable { through }).is_err() {
+        writer.append(if group.is_empty() { &first } else { &group }, &note)?;
+        group.shrink_to(GROUP_BYTES_KEPT);
+        if !reports.send(Event::Durable { through }) {
             return Ok(());
         }
-        waker.wake();
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

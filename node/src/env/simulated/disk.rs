@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use super::trace::{Fault, Trace};
+use crate::format::Note;
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -35,6 +36,8 @@ struct File {
     contents: Vec<u8>,
     /// So much of it survives a power loss.
     durable: usize,
+    /// The notes that survive a power loss, the last one last; all but two have been overwritten.
+    notes: Vec<Note>,
     /// Submitted frames behind the sync under way: number and end.
     waiting: Option<Batch>,
     syncing: Option<Batch>,
@@ -47,6 +50,7 @@ struct File {
 struct Batch {
     number: u64,
     end: usize,
+    note: Note,
 }
 
 /// What a sync came to.
@@ -63,6 +67,7 @@ impl Disk {
         let file = self.file.get_or_insert_with(|| File {
             contents: header.to_vec(),
             durable: header.len(),
+            notes: Vec::new(),
             waiting: None,
             syncing: None,
             is_broken: false,
@@ -80,9 +85,17 @@ impl Disk {
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let file = self.file.as_ref().ok_or_else(end)?;
         let offset = usize::try_from(offset).map_err(|_| end())?;
-        let bytes = file.contents.get(offset..offset.saturating_add(into.len()));
-        into.copy_from_slice(bytes.ok_or_else(end)?);
+        // What was never written reads as zeros.
+        let written = file.contents.get(offset..).unwrap_or_default();
+        let (from, zeros) = into.split_at_mut(written.len().min(into.len()));
+        from.copy_from_slice(written.get(..from.len()).unwrap_or_default());
+        zeros.fill(0);
         Ok(())
+    }
+
+    /// Returns the notes beside the log.
+    pub(super) fn notes(&self) -> Vec<Note> {
+        self.file.as_ref().map(|file| file.notes.clone()).unwrap_or_default()
     }
 
     /// Cuts the log and makes what is left durable.
@@ -98,6 +111,7 @@ impl Disk {
         &mut self,
         number: u64,
         bytes: &[u8],
+        note: Note,
         random: &mut Random,
         trace: &mut Trace,
     ) -> Option<u64> {
@@ -106,7 +120,7 @@ impl Disk {
             return None;
         }
         file.contents.extend_from_slice(bytes);
-        file.waiting = Some(Batch { number, end: file.contents.len() });
+        file.waiting = Some(Batch { number, end: file.contents.len(), note });
         self.begin(random, trace)
     }
 
@@ -128,7 +142,7 @@ impl Disk {
     /// Ends the sync under way.
     pub(super) fn end(&mut self, trace: &mut Trace) -> Synced {
         let Some(file) = &mut self.file else { return Synced::Nothing };
-        let Some(Batch { number, end }) = file.syncing.take() else { return Synced::Nothing };
+        let Some(Batch { number, end, note }) = file.syncing.take() else { return Synced::Nothing };
         if std::mem::take(&mut self.is_failing) {
             trace.fire(Fault::SyncError);
             file.is_broken = true;
@@ -137,6 +151,7 @@ impl Disk {
         let bytes = end.saturating_sub(file.durable);
         if !self.is_lying {
             file.durable = end;
+            file.note(note);
         }
         Synced::Durable { through: number, bytes }
     }
@@ -153,6 +168,7 @@ impl Disk {
                 file.contents.truncate(file.durable.saturating_add(kept));
             }
         }
+        file.maybe_note(random);
         file.unlock();
     }
 
@@ -161,6 +177,9 @@ impl Disk {
         self.generation = self.generation.saturating_add(1);
         let Some(file) = &mut self.file else { return };
         let pending = file.contents.len().saturating_sub(file.durable);
+        if !self.is_lying {
+            file.maybe_note(random);
+        }
         file.unlock();
         if pending == 0 {
             return;
@@ -197,6 +216,23 @@ impl Disk {
 }
 
 impl File {
+    /// Keeps a note in place of the older one of the last two.
+    fn note(&mut self, note: Note) {
+        self.notes.push(note);
+        if self.notes.len() > 2 {
+            self.notes.remove(0);
+        }
+    }
+
+    /// Keeps the notes of what was not durable, or doesn't: they are written by themselves.
+    fn maybe_note(&mut self, random: &mut Random) {
+        for batch in [self.syncing, self.waiting].into_iter().flatten() {
+            if random.chance(500) {
+                self.note(batch.note);
+            }
+        }
+    }
+
     fn unlock(&mut self) {
         self.waiting = None;
         self.syncing = None;

@@ -14,6 +14,7 @@ use super::trace::{Fault, Happening, Trace, What};
 use super::{EndState, Parcel, Side};
 use crate::clock::Moment;
 use crate::env::{Event, Token};
+use crate::format::Note;
 
 mod connections;
 
@@ -295,6 +296,7 @@ impl State {
                     Some((readable, writable))
                 }
                 Event::Durable { .. }
+                | Event::LogCramped { .. }
                 | Event::LogFailed { .. }
                 | Event::Ready { .. }
                 | Event::Woken => None,
@@ -455,10 +457,21 @@ impl State {
         }
     }
 
-    pub(super) fn submit(&mut self, process: ProcessId, machine: usize, number: u64, bytes: &[u8]) {
+    pub(super) fn notes(&self, machine: usize) -> Vec<Note> {
+        self.machines.get(machine).map(|machine| machine.disk.notes()).unwrap_or_default()
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        process: ProcessId,
+        machine: usize,
+        number: u64,
+        bytes: &[u8],
+        note: Note,
+    ) {
         let (random, trace) = (&mut self.random, &mut self.trace);
         let Some(slot) = self.machines.get_mut(machine) else { return };
-        if let Some(time) = slot.disk.submit(number, bytes, random, trace) {
+        if let Some(time) = slot.disk.submit(number, bytes, note, random, trace) {
             let generation = slot.disk.generation;
             let at = self.now.saturating_add(time);
             self.push(at, Pending::Sync { machine, process, generation });

@@ -1,0 +1,175 @@
+//! A log read from its beginning to its end, and what its end means.
+
+use std::collections::BTreeMap;
+
+use quorate_core::effect::SegmentWrite;
+use quorate_core::image::SegmentImage;
+use quorate_core::lsn::Lsn;
+
+use super::{Corruption, Damage, Extent, OpenError, cap, extents};
+use crate::env::LogFile;
+use crate::format::{FRAME_HEADER_BYTES, FRAME_MAGIC, Floor, FrameHeader, LogIdentity};
+use crate::payload;
+
+/// How much of a log is read at once while whole frames behind a bad one are looked for.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// What a log holds.
+pub(super) struct Replayed {
+    pub(super) image: SegmentImage,
+    /// Where the payload of each record is.
+    pub(super) payloads: BTreeMap<Lsn, Extent>,
+    /// The number of the next frame.
+    pub(super) next: u64,
+    /// Where it begins.
+    pub(super) at: u64,
+    /// No note says of the bytes from here on that they were durable.
+    pub(super) doubtful: u64,
+}
+
+/// A replay under way.
+pub(super) struct Replaying<'a, L> {
+    file: &'a L,
+    identity: LogIdentity,
+    /// Where the first frame begins.
+    begin: u64,
+    /// Frames from this number on are left unread.
+    frames_max: u64,
+    done: Replayed,
+}
+
+/// What the bytes from a bad frame on tell.
+struct Behind {
+    /// The length of the log that was durable, as far as any note says.
+    durable: u64,
+    /// What may have been acknowledged.
+    floor: Floor,
+}
+
+impl<'a, L: LogFile> Replaying<'a, L> {
+    /// Begins the replay of `file`, whose frames begin at `at`, onto `image`.
+    pub(super) const fn new(
+        file: &'a L,
+        identity: LogIdentity,
+        image: SegmentImage,
+        at: u64,
+    ) -> Self {
+        let done = Replayed { image, payloads: BTreeMap::new(), next: 0, at, doubtful: at };
+        Self { file, identity, begin: at, frames_max: u64::MAX, done }
+    }
+
+    /// Applies frame after frame, up to the end or to the first bad one that may be torn.
+    pub(super) fn run(mut self) -> Result<Replayed, OpenError> {
+        if let Some(reason) = self.apply_all()? {
+            let frames = self.done.next;
+            return self.again(frames)?.refuse(reason);
+        }
+        let behind = self.look_behind()?;
+        if behind.durable > self.done.at {
+            return self.refuse(Corruption::Damaged { durable: behind.durable });
+        }
+        self.done.doubtful = self.done.doubtful.max(behind.durable);
+        Ok(self.done)
+    }
+
+    /// Applies frame after frame, up to the first bad one; says what is wrong with it if it is
+    /// whole. A part of it may have been applied then.
+    fn apply_all(&mut self) -> Result<Option<Corruption>, OpenError> {
+        while self.done.next < self.frames_max
+            && let Some((header, write)) = self.read_frame(self.done.at)?
+        {
+            let done = &mut self.done;
+            if header.number != done.next {
+                let (expected, found) = (done.next, header.number);
+                return Ok(Some(Corruption::Missing { expected, found }));
+            }
+            if let Err(error) = done.image.apply(&write) {
+                return Ok(Some(Corruption::Image(error)));
+            }
+            let frame_end = done.at.saturating_add(header.frame_bytes() as u64);
+            done.payloads.extend(extents(&write.records, frame_end));
+            done.next = done.next.saturating_add(1);
+            done.at = frame_end;
+            done.doubtful = done.doubtful.max(header.note.durable);
+        }
+        Ok(None)
+    }
+
+    /// Returns the replay after `frames` frames, which were applied before without a flaw.
+    fn again(self, frames: u64) -> Result<Self, OpenError> {
+        let Self { file, identity, begin, .. } = self;
+        let image = SegmentImage::create(identity.group, identity.geometry)
+            .ok_or(OpenError::OtherSegment { found: identity })?;
+        let mut again = Self { frames_max: frames, ..Self::new(file, identity, image, begin) };
+        again.apply_all()?;
+        Ok(again)
+    }
+
+    fn refuse(self, reason: Corruption) -> Result<Replayed, OpenError> {
+        let floor = self.look_behind()?.floor;
+        let Replayed { image, next, at, .. } = self.done;
+        let damage = Damage {
+            identity: self.identity,
+            offset: at,
+            reason,
+            floor,
+            frames: next,
+            usable: image,
+        };
+        Err(OpenError::Corrupt(Box::new(damage)))
+    }
+
+    /// Collects what the notes tell, and the whole headers and frames from here on.
+    fn look_behind(&self) -> Result<Behind, OpenError> {
+        let end = self.file.length();
+        let mut behind = Behind { durable: 0, floor: Floor::of(&self.done.image) };
+        let mut at = self.done.at;
+        while at < end {
+            let mut window = vec![0; cap(end.saturating_sub(at), SCAN_BYTES)];
+            self.file.read_at(at, &mut window)?;
+            for (place, bytes) in window.windows(FRAME_MAGIC.len()).enumerate() {
+                if bytes != FRAME_MAGIC {
+                    continue;
+                }
+                let candidate = at.saturating_add(place as u64);
+                // A header counts though its frame is bad: it has a checksum of its own.
+                if let Some(header) = self.read_header(candidate)? {
+                    behind.durable = behind.durable.max(header.note.durable);
+                    behind.floor.rise(&header.note.floor);
+                    if let Some((_, write)) = self.read_frame(candidate)? {
+                        behind.floor.take(&write);
+                    }
+                }
+            }
+            // Windows overlap, so that no magic is missed between two of them.
+            let step = window.len().saturating_sub(FRAME_MAGIC.len()).saturating_add(1);
+            at = at.saturating_add(step as u64);
+        }
+        for note in self.file.notes() {
+            behind.durable = behind.durable.max(note.durable);
+            behind.floor.rise(&note.floor);
+        }
+        Ok(behind)
+    }
+
+    fn read_header(&self, offset: u64) -> Result<Option<FrameHeader>, OpenError> {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        self.file.read_at(offset, &mut bytes)?;
+        Ok(FrameHeader::decode(self.identity.salt, &bytes))
+    }
+
+    /// Reads the frame at `offset`, or `None` when there is no whole one.
+    fn read_frame(&self, offset: u64) -> Result<Option<(FrameHeader, SegmentWrite)>, OpenError> {
+        let Some(header) = self.read_header(offset)? else { return Ok(None) };
+        let at = offset.saturating_add(FRAME_HEADER_BYTES as u64);
+        let mut envelope = vec![0; header.envelope_bytes];
+        self.file.read_at(at, &mut envelope)?;
+        let write = header.decode_envelope(self.identity.salt, &envelope);
+        // The envelope goes before the payloads come: memory for one of them is enough.
+        drop(envelope);
+        let Some(write) = write else { return Ok(None) };
+        let mut payloads = vec![0; header.payload_bytes];
+        self.file.read_at(at.saturating_add(header.envelope_bytes as u64), &mut payloads)?;
+        Ok(payload::check(&write.records, &payloads).is_ok().then_some((header, write)))
+    }
+}

@@ -1,0 +1,373 @@
+//! A log as a sequence of files that were written with zeros before they are used.
+//!
+//! A sync of a file that grows waits for the file system's journal; one of bytes that were there
+//! before does not. Nothing here knows of threads: [`Reader`] is what the segment's loop has of a
+//! log, [`Writer`] what the thread that writes has, and they meet in the files alone.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+
+use super::directory::{Directory, DirectoryFile};
+use super::layout::Layout;
+use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
+
+/// The name of a log's only file in the first version of the format. It is opened as the first
+/// one, so that its header can tell its version.
+const OLD_NAME: &str = "segment.log";
+
+/// What the name of a file ends with that isn't whole yet.
+const UNFINISHED: &str = ".new";
+
+/// The highest number that a file's name takes. So many of the longest files are 60 TiB.
+const INDEX_MAX: u32 = 999_999;
+
+/// How many bytes are written, read or synced at once while a file is prepared, searched or cut: a
+/// sync of the log that comes meanwhile waits no longer than for these.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Returns the name of the file with this number.
+pub(super) fn name(index: u32) -> String {
+    format!("segment.{index:06}.log")
+}
+
+/// Returns the number in a file's name.
+fn index(name: &OsStr) -> Option<u32> {
+    let name = name.to_str()?;
+    let digits = name.strip_prefix("segment.")?.strip_suffix(".log")?;
+    digits.parse().ok().filter(|index| self::name(*index) == name)
+}
+
+/// Makes the file with this number, with `header` at its beginning and zeros behind it. A crash at
+/// any time leaves all of it or nothing that has its name.
+///
+/// # Errors
+/// As the operating system reports them, and [`io::ErrorKind::Interrupted`] when `is_over` says so.
+/// What was made so far is gone again, as far as possible: a full disk gets its space back.
+pub(super) fn prepare<D: Directory>(
+    directory: &D,
+    layout: &Layout,
+    index: u32,
+    header: &[u8],
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<D::File> {
+    if index > INDEX_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let name = name(index);
+    let unfinished = format!("{name}{UNFINISHED}");
+    let make = || {
+        let file = directory.create(&unfinished)?;
+        extend(&file, 0, layout.file_bytes(index), is_over)?;
+        if !header.is_empty() {
+            file.write_at(0, header)?;
+            file.sync()?;
+        }
+        Ok(file)
+    };
+    let file = make().inspect_err(|_: &io::Error| {
+        let _ = directory.remove(&unfinished);
+    })?;
+    directory.rename(&unfinished, &name)?;
+    directory.sync()?;
+    Ok(file)
+}
+
+/// Writes zeros from `from` up to `to`, durably.
+fn extend<F: DirectoryFile>(
+    file: &F,
+    from: u64,
+    to: u64,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let zeros = vec![0; chunk(to.saturating_sub(from))];
+    let mut at = from;
+    while at < to {
+        if is_over() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let piece = zeros.get(..chunk(to.saturating_sub(at))).unwrap_or(&zeros);
+        file.write_at(at, piece)?;
+        file.sync()?;
+        at = at.saturating_add(piece.len() as u64);
+    }
+    Ok(())
+}
+
+/// Returns `bytes`, at most a chunk.
+fn chunk(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)
+}
+
+/// A log that is read and, at the start, cut.
+#[derive(Debug)]
+pub(super) struct Reader<D: Directory> {
+    directory: D,
+    layout: Layout,
+    /// By number; opened when they are first read.
+    files: RefCell<Vec<Option<D::File>>>,
+    /// How many files there were, gaps included.
+    count: u32,
+    length: u64,
+    notes: Vec<Note>,
+    /// The slots of `notes`: number of the file, offset in it, bytes.
+    slots: Vec<(u32, u64, [u8; SLOT_BYTES])>,
+    salt: u64,
+    /// The number of the next slot.
+    sequence: u64,
+}
+
+impl<D: Directory> Reader<D> {
+    /// Opens the log in `directory`; creates it with `header` if there is no file of one.
+    ///
+    /// Whatever is missing reads as zeros: the notes and frames that are left show whether it
+    /// mattered.
+    pub(super) fn open(directory: D, layout: Layout, header: &[u8]) -> io::Result<Self> {
+        let mut indices = BTreeSet::new();
+        let mut is_old = false;
+        for found in directory.names()? {
+            indices.extend(index(&found));
+            is_old |= found == OLD_NAME;
+            if let Some(unfinished) = found.to_str()
+                && unfinished.strip_suffix(UNFINISHED).is_some_and(|n| index(n.as_ref()).is_some())
+            {
+                directory.remove(unfinished)?;
+            }
+        }
+        let mut files = Vec::new();
+        if indices.is_empty() && is_old {
+            files.push(directory.open(OLD_NAME)?);
+        } else if indices.is_empty() {
+            files.push(Some(prepare(&directory, &layout, 0, header, &|| false)?));
+        }
+        let count = indices.last().map_or(1, |last| last.saturating_add(1));
+        let files = RefCell::new(files);
+        let mut reader = Self {
+            directory,
+            layout,
+            files,
+            count,
+            length: 0,
+            notes: Vec::new(),
+            slots: Vec::new(),
+            salt: 0,
+            sequence: 0,
+        };
+        reader.length = reader.find_length()?;
+        reader.read_notes()?;
+        Ok(reader)
+    }
+
+    /// Does `job` with the file of this number, if there is one.
+    fn with<T>(
+        &self,
+        index: u32,
+        job: impl FnOnce(&D::File) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        let mut files = self.files.borrow_mut();
+        let at = index as usize;
+        if files.len() <= at {
+            files.resize_with(at.saturating_add(1), || None);
+        }
+        let Some(slot) = files.get_mut(at) else { return Ok(None) };
+        if slot.is_none() {
+            *slot = self.directory.open(&name(index))?;
+        }
+        slot.as_ref().map(job).transpose()
+    }
+
+    /// Fills `into` with the log's bytes from `offset` on, zeros where there are none.
+    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut at = offset;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let place = self.layout.locate(at);
+            if place.index > INDEX_MAX {
+                rest.fill(0);
+                return Ok(());
+            }
+            let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
+            let Some((piece, others)) = rest.split_at_mut_checked(length) else { break };
+            let read = self.with(place.index, |file| file.read_at(place.within, piece))?;
+            if let Some(missing) = piece.get_mut(read.unwrap_or(0)..) {
+                missing.fill(0);
+            }
+            at = at.saturating_add(length as u64);
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Returns where the last byte that isn't zero ends.
+    fn find_length(&self) -> io::Result<u64> {
+        let mut end = self.layout.start(self.count);
+        let mut window = vec![0; chunk(end)];
+        while end > 0 {
+            let length = chunk(end);
+            let Some(piece) = window.get_mut(..length) else { break };
+            let start = end.saturating_sub(length as u64);
+            self.read_at(start, piece)?;
+            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+                return Ok(start.saturating_add(last as u64).saturating_add(1));
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    fn read_notes(&mut self) -> io::Result<()> {
+        let mut header = [0; HEADER_BYTES + IDENTITY_BYTES_MAX];
+        self.read_at(0, &mut header)?;
+        // A log whose header is bad isn't served, with notes or without.
+        let Ok((identity, _)) = format::decode_header(&header) else { return Ok(()) };
+        self.salt = identity.salt;
+        for index in 0..self.count {
+            for slot in 0..SLOTS {
+                let mut bytes = [0; SLOT_BYTES];
+                let at = self.layout.slot(index, slot);
+                self.with(index, |file| file.read_at(at, &mut bytes))?;
+                if let Some((sequence, note)) = format::decode_slot(self.salt, &bytes) {
+                    self.sequence = self.sequence.max(sequence.saturating_add(1));
+                    self.notes.push(note);
+                    self.slots.push((index, at, bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Cuts the log to `length`, as [`crate::env::LogFile::settle`] says.
+    pub(super) fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
+        let end = self.length.max(length);
+        let first = self.layout.locate(doubtful.min(length)).index;
+        for index in first..self.count {
+            let bytes = self.layout.file_bytes(index);
+            // A file that lost its end gets it back: what is written there is to be overwritten.
+            self.with(index, |file| extend(file, file.length()?, bytes, &|| false))?;
+        }
+        let mut at = doubtful.min(length);
+        while at < end {
+            let bound = if at < length { length } else { end };
+            let mut bytes = vec![0; chunk(bound.saturating_sub(at))];
+            let place = self.layout.locate(at);
+            bytes.truncate(usize::try_from(place.left).unwrap_or(usize::MAX));
+            if at < length {
+                self.read_at(at, &mut bytes)?;
+            }
+            self.with(place.index, |file| file.write_at(place.within, &bytes))?;
+            at = at.saturating_add(bytes.len() as u64);
+        }
+        for (index, at, slot) in self.slots.iter().filter(|(index, ..)| *index >= first) {
+            self.with(*index, |file| file.write_at(*at, slot))?;
+        }
+        for index in first..self.count {
+            self.with(index, DirectoryFile::sync)?;
+        }
+        self.length = length;
+        // A file may have got its name just before a crash.
+        self.directory.sync()
+    }
+
+    /// Returns what appends behind the end of this log, with files from `supply`.
+    pub(super) fn writer<S: Supply<D::File>>(&self, supply: S) -> Writer<D, S> {
+        Writer {
+            layout: self.layout,
+            salt: self.salt,
+            supply,
+            files: BTreeMap::new(),
+            tail: self.length,
+            sequence: self.sequence,
+            told: 0,
+        }
+    }
+}
+
+/// Where a writer's files come from.
+pub(super) trait Supply<F> {
+    /// Asks for the file with this number to be prepared, if it isn't there. Returns at once.
+    fn request(&mut self, index: u32);
+
+    /// Returns the file with this number; waits while it is being prepared.
+    fn take(&mut self, index: u32) -> io::Result<F>;
+}
+
+/// What appends to a log. After an error it must not be used again.
+#[derive(Debug)]
+pub(super) struct Writer<D: Directory, S> {
+    layout: Layout,
+    salt: u64,
+    supply: S,
+    /// The files that are written: the last one, and the one before it until its slot is.
+    files: BTreeMap<u32, D::File>,
+    tail: u64,
+    sequence: u64,
+    /// A slot of the file before this one says that this one holds durable bytes.
+    told: u32,
+}
+
+impl<D: Directory, S: Supply<D::File>> Writer<D, S> {
+    /// Appends `bytes`, keeps `note` in a slot, and makes both durable.
+    pub(super) fn append(&mut self, bytes: &[u8], note: &Note) -> io::Result<()> {
+        let mut touched = BTreeSet::new();
+        let mut at = self.tail;
+        let mut rest = bytes;
+        let mut last = self.layout.locate(at).index;
+        while !rest.is_empty() {
+            let place = self.layout.locate(at);
+            let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
+            let Some((piece, others)) = rest.split_at_checked(length) else { break };
+            self.file(place.index)?.write_at(place.within, piece)?;
+            touched.insert(place.index);
+            last = place.index;
+            at = at.saturating_add(length as u64);
+            rest = others;
+        }
+        let slot = format::encode_slot(self.salt, self.sequence, note);
+        self.write_slot(last, &slot)?;
+        touched.insert(last);
+        if let Some(before) = last.checked_sub(1)
+            && self.told < last
+            && note.durable > self.layout.start(last)
+        {
+            // Without this, nothing in the files before would miss this one if it were lost.
+            self.write_slot(before, &slot)?;
+            touched.insert(before);
+            self.told = last;
+        }
+        for index in touched {
+            self.file(index)?.sync()?;
+        }
+        self.sequence = self.sequence.saturating_add(1);
+        self.tail = at;
+        let keep = if self.told == last { last } else { last.saturating_sub(1) };
+        self.files.retain(|index, _| *index >= keep);
+        Ok(())
+    }
+
+    fn write_slot(&mut self, index: u32, slot: &[u8]) -> io::Result<()> {
+        let at = self.layout.slot(index, self.sequence);
+        self.file(index)?.write_at(at, slot)
+    }
+
+    fn file(&mut self, index: u32) -> io::Result<&D::File> {
+        if !self.files.contains_key(&index) {
+            let file = self.supply.take(index)?;
+            self.files.insert(index, file);
+            // Ready long before it is needed.
+            self.supply.request(index.saturating_add(1));
+        }
+        self.files.get(&index).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,649 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use quorate_core::effect::SegmentWrite;
+use quorate_core::image::SegmentImage;
+
+use super::*;
+use crate::disk::{OpenError, Replay, SegmentLog};
+use crate::env::LogFile;
+use crate::format::{Floor, SLOTS_BYTES};
+use crate::testing::{append, identity, install, payload_of, promise, record};
+
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR: usize = 512;
+
+/// How many random histories are tried: each is many lives of a log, and each life many states.
+const CASES: u32 = 48;
+
+/// Files of which a short run fills some, with frames across their ends.
+const SMALL: Layout = Layout { first: SLOTS_BYTES + 700, max: SLOTS_BYTES + 700 };
+
+/// A directory in memory that knows what a crash may leave of it.
+#[derive(Clone, Debug, Default)]
+struct Fragile(Arc<Mutex<State>>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    files: Vec<Contents>,
+    /// What a crash leaves for certain: names with the numbers of their files.
+    durable_names: Vec<(String, usize)>,
+    /// Changes of names that no sync covers, in order.
+    changes: Vec<Change>,
+    /// How many bytes may still be written to new places before the disk is full.
+    space: Option<usize>,
+    /// The disk fails at the sync after so many others.
+    syncs_left: Option<usize>,
+    /// Every state that a crash could have found, oldest first; `None` unless a test wants them.
+    past: Option<Vec<Snapshot>>,
+    /// So many frames are reported as durable.
+    reported: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    durable: Vec<u8>,
+    /// Parts of sectors that no sync covers, in order.
+    writes: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Set(String, usize),
+    Remove(String),
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    files: Vec<Contents>,
+    durable_names: Vec<(String, usize)>,
+    changes: Vec<Change>,
+    reported: usize,
+}
+
+impl Contents {
+    fn now(&self) -> Vec<u8> {
+        self.with(|_| true)
+    }
+
+    /// Returns the bytes with those writes of which `is_kept` says so.
+    fn with(&self, mut is_kept: impl FnMut(usize) -> bool) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for (number, (offset, piece)) in self.writes.iter().enumerate() {
+            if is_kept(number) {
+                let end = offset + piece.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[*offset..end].copy_from_slice(piece);
+            }
+        }
+        bytes
+    }
+}
+
+fn change(names: &mut Vec<(String, usize)>, change: &Change) {
+    let (Change::Set(name, _) | Change::Remove(name)) = change;
+    names.retain(|(known, _)| known != name);
+    if let Change::Set(name, file) = change {
+        // A file has one name.
+        names.retain(|(_, other)| other != file);
+        names.push((name.clone(), *file));
+    }
+}
+
+impl State {
+    fn names(&self) -> Vec<(String, usize)> {
+        let mut names = self.durable_names.clone();
+        self.changes.iter().for_each(|one| change(&mut names, one));
+        names
+    }
+
+    /// Keeps the present state as one that a crash may find.
+    fn remember(&mut self) {
+        let Self { files, durable_names, changes, reported, .. } = self.clone();
+        if let Some(past) = &mut self.past {
+            past.push(Snapshot { files, durable_names, changes, reported });
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns how many writes no sync covers.
+    fn writes(&self) -> usize {
+        self.files.iter().map(|file| file.writes.len()).sum()
+    }
+
+    /// Returns the directory after a crash that keeps these writes and that many changes of names.
+    fn crash(&self, mut is_kept: impl FnMut(usize) -> bool, changes: usize) -> Fragile {
+        let mut base = 0;
+        let files = self.files.iter().map(|file| {
+            let durable = file.with(|number| is_kept(base + number));
+            base += file.writes.len();
+            Contents { durable, writes: Vec::new() }
+        });
+        let files = files.collect();
+        let mut durable_names = self.durable_names.clone();
+        self.changes[..changes].iter().for_each(|one| change(&mut durable_names, one));
+        Fragile(Arc::new(Mutex::new(State { files, durable_names, ..State::default() })))
+    }
+}
+
+#[derive(Debug)]
+struct FragileFile {
+    directory: Fragile,
+    file: usize,
+}
+
+impl Fragile {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn file(&self, file: usize) -> FragileFile {
+        FragileFile { directory: self.clone(), file }
+    }
+
+    /// Returns the number of the file with this name.
+    fn find(&self, name: &str) -> Option<usize> {
+        let names = self.state().names();
+        names.into_iter().find(|(known, _)| known == name).map(|(_, file)| file)
+    }
+
+    /// Returns a copy on which nothing that happens here is seen.
+    fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+impl Directory for Fragile {
+    type File = FragileFile;
+
+    fn names(&self) -> io::Result<Vec<OsString>> {
+        Ok(self.state().names().into_iter().map(|(name, _)| name.into()).collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<FragileFile> {
+        let mut state = self.state();
+        state.files.push(Contents::default());
+        let file = state.files.len() - 1;
+        state.changes.push(Change::Set(name.into(), file));
+        state.remember();
+        Ok(self.file(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Option<FragileFile>> {
+        Ok(self.find(name).map(|file| self.file(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let file = self.find(from).ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.state();
+        state.changes.push(Change::Set(to.into(), file));
+        state.remember();
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.changes.push(Change::Remove(name.into()));
+        state.remember();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.durable_names = state.names();
+        state.changes.clear();
+        state.remember();
+        Ok(())
+    }
+}
+
+impl DirectoryFile for FragileFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.directory.state().files[self.file].now().len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.directory.state().files[self.file].now();
+        let source = bytes.get(offset as usize..).unwrap_or(&[]);
+        let length = source.len().min(into.len());
+        into[..length].copy_from_slice(&source[..length]);
+        Ok(length)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.directory.state();
+        let length = state.files[self.file].now().len();
+        let more = (offset as usize + bytes.len()).saturating_sub(length);
+        if let Some(space) = &mut state.space {
+            *space = space.checked_sub(more).ok_or_else(full)?;
+        }
+        let mut at = offset as usize;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at((SECTOR - at % SECTOR).min(rest.len()));
+            let is_new = at >= length;
+            // To keep the number of states down: what makes a file longer comes as one.
+            let (piece, others) = if is_new { (rest, &rest[..0]) } else { (piece, others) };
+            state.files[self.file].writes.push((at, piece.to_vec()));
+            at += piece.len();
+            rest = others;
+        }
+        state.remember();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.directory.state();
+        if let Some(left) = &mut state.syncs_left {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::Other)?;
+        }
+        let file = &mut state.files[self.file];
+        file.durable = file.now();
+        file.writes.clear();
+        state.remember();
+        Ok(())
+    }
+}
+
+/// Files that are prepared when they are asked for.
+#[derive(Debug)]
+struct Prompt(Fragile);
+
+impl Supply<FragileFile> for Prompt {
+    fn request(&mut self, index: u32) {
+        if self.0.find(&name(index)).is_none() {
+            let _ = prepare(&self.0, &SMALL, index, &[], &|| false);
+        }
+    }
+
+    fn take(&mut self, index: u32) -> io::Result<FragileFile> {
+        match self.0.open(&name(index))? {
+            Some(file) => Ok(file),
+            None => prepare(&self.0, &SMALL, index, &[], &|| false),
+        }
+    }
+}
+
+/// A log without threads: what is submitted is written when the test says so.
+#[derive(Debug)]
+struct Direct {
+    directory: Fragile,
+    reader: Reader<Fragile>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    submitted: Vec<(u64, Vec<u8>, Note)>,
+    writer: Option<Writer<Fragile, Prompt>>,
+}
+
+impl Direct {
+    fn open(directory: &Fragile) -> io::Result<Self> {
+        let header = format::encode_header(&identity()).unwrap();
+        let reader = Reader::open(directory.clone(), SMALL, &header)?;
+        Ok(Self { directory: directory.clone(), reader, shared: Arc::default() })
+    }
+}
+
+impl LogFile for Direct {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.reader.read_at(offset, into)
+    }
+
+    fn length(&self) -> u64 {
+        self.reader.length()
+    }
+
+    fn notes(&self) -> &[Note] {
+        self.reader.notes()
+    }
+
+    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
+        self.reader.settle(doubtful, length)?;
+        self.shared.lock().unwrap().writer =
+            Some(self.reader.writer(Prompt(self.directory.clone())));
+        Ok(())
+    }
+
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+        self.shared.lock().unwrap().submitted.push((number, frame, note));
+    }
+}
+
+/// A segment's log on such a directory, with all that was ever written to it.
+struct Run {
+    directory: Fragile,
+    shared: Arc<Mutex<Shared>>,
+    log: SegmentLog<Direct>,
+    image: SegmentImage,
+    /// The writes since the log was created.
+    writes: Vec<SegmentWrite>,
+    durable: usize,
+}
+
+type Opened = (SegmentLog<Direct>, SegmentImage, Replay);
+
+fn open(directory: &Fragile) -> Result<(Opened, Arc<Mutex<Shared>>), OpenError> {
+    let direct = Direct::open(directory)?;
+    let shared = Arc::clone(&direct.shared);
+    Ok((SegmentLog::open(direct, &identity())?, shared))
+}
+
+/// Returns the write number `index` of a run that starts with an epoch and its history, and the
+/// bytes of its record.
+fn write(index: usize, length: usize) -> (SegmentWrite, Vec<u8>) {
+    let lsn = index as u64 + 10;
+    match index {
+        0 => (promise(1), Vec::new()),
+        1 => (install(1, 0, 11), Vec::new()),
+        _ => {
+            let bytes = payload_of(lsn, length);
+            let previous = if index == 2 { 0 } else { lsn - 1 };
+            (append(1, &[record(lsn, previous, 1, &bytes)]), bytes)
+        }
+    }
+}
+
+impl Run {
+    fn start(directory: Fragile) -> Self {
+        let ((log, image, _), shared) = open(&directory).unwrap();
+        Self { directory, shared, log, image, writes: Vec::new(), durable: 0 }
+    }
+
+    /// Submits one more frame, with a payload of `length` bytes.
+    fn submit(&mut self, length: usize) {
+        let (write, payload) = write(self.writes.len(), length);
+        let payloads: Vec<&[u8]> = write.records.iter().map(|_| payload.as_slice()).collect();
+        self.log.append(&write, &payloads).unwrap();
+        self.writes.push(write);
+    }
+
+    /// Writes what a node writes when it has been idle for a while.
+    fn mark(&mut self) {
+        self.log.append(&promise(1), &[]).unwrap();
+        self.writes.push(promise(1));
+        self.sync().unwrap();
+    }
+
+    /// Writes all that is submitted as one group, and reports it.
+    fn sync(&mut self) -> io::Result<()> {
+        let mut shared = self.shared.lock().unwrap();
+        let submitted = std::mem::take(&mut shared.submitted);
+        let Some((through, _, note)) = submitted.last() else { return Ok(()) };
+        let group: Vec<u8> = submitted.iter().flat_map(|(_, frame, _)| frame.clone()).collect();
+        shared.writer.as_mut().unwrap().append(&group, note)?;
+        self.log.settle(*through);
+        for write in &self.writes[self.durable..] {
+            self.image.apply(write).unwrap();
+        }
+        self.durable = self.writes.len();
+        self.log.note(Floor::of(&self.image));
+        let mut state = self.directory.state();
+        state.reported = self.durable;
+        state.remember();
+        Ok(())
+    }
+}
+
+/// Checks that what a crash left is a state that the run went through, with all that was reported.
+fn assert_prefix(opened: &Opened, writes: &[SegmentWrite], reported: usize) {
+    let (log, image, replay) = opened;
+    let frames = replay.frames as usize;
+    assert!(reported <= frames && frames <= writes.len(), "{reported} {frames}");
+    let mut expected = SegmentImage::create(identity().group, identity().geometry).unwrap();
+    writes[..frames].iter().for_each(|write| expected.apply(write).unwrap());
+    assert_eq!(*image, expected);
+    for record in image.records() {
+        log.read(record).unwrap();
+    }
+}
+
+/// A crash at any point, which keeps any part of what no sync covers, must leave a log that opens
+/// and has everything that was reported durable.
+#[test]
+fn every_crash_of_a_short_run_leaves_all_that_was_reported() {
+    let directory = Fragile::default();
+    directory.state().past = Some(Vec::new());
+    let mut run = Run::start(directory.clone());
+    // Groups of one to three frames; the last ones cross the ends of files.
+    let groups: [&[usize]; 10] =
+        [&[0], &[0, 40], &[90], &[200, 300], &[300], &[0, 700], &[1500], &[60], &[3500], &[0]];
+    for group in groups {
+        group.iter().for_each(|length| run.submit(*length));
+        run.sync().unwrap();
+    }
+    assert!(directory.find(&name(3)).is_some());
+    let past = directory.state().past.take().unwrap();
+    let mut crashes = 0;
+    for snapshot in &past {
+        let writes = snapshot.writes();
+        assert!(writes <= 12, "{writes} are too many for every subset");
+        for changes in 0..=snapshot.changes.len() {
+            for kept in 0..1usize << writes {
+                let left = snapshot.crash(|number| kept >> number & 1 == 1, changes);
+                let (opened, _) = open(&left).unwrap_or_else(|error| panic!("{error}"));
+                assert_prefix(&opened, &run.writes, snapshot.reported);
+                crashes += 1;
+            }
+        }
+    }
+    assert!(past.len() > 60 && crashes > 1000, "{} states, {crashes} crashes", past.len());
+}
+
+/// A frame, header, note or byte that the disk changed must be told from what a crash leaves: no
+/// flipped bit of any file may cost a record that was acknowledged, unless the log is refused.
+#[test]
+fn every_flipped_bit_of_every_file_is_found_or_harmless() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for length in [0, 0, 40, 300, 30, 0] {
+        run.submit(length);
+        run.sync().unwrap();
+    }
+    let acknowledged = run.durable;
+    run.mark();
+    let (mut found, mut harmless) = (0, 0);
+    let names = directory.state().names();
+    for (name, file) in names {
+        let bytes = directory.state().files[file].now();
+        for bit in 0..bytes.len() * 8 {
+            // One bit of each byte that was never written is enough.
+            if bytes[bit / 8] == 0 && bit % 8 != 0 {
+                continue;
+            }
+            let rotten = directory.fork();
+            rotten.state().files[file].durable[bit / 8] ^= 1 << (bit % 8);
+            match open(&rotten) {
+                Ok((opened, _)) => {
+                    assert_prefix(&opened, &run.writes, acknowledged);
+                    harmless += 1;
+                }
+                Err(OpenError::Corrupt(damage)) => {
+                    assert!(damage.floor == Floor::of(&run.image), "{name} {bit}: {damage:?}");
+                    found += 1;
+                }
+                Err(OpenError::Header(_)) => found += 1,
+                Err(error) => panic!("{name} {bit}: {error}"),
+            }
+        }
+    }
+    assert!(found > 5_000 && harmless > 1_000, "{found} found, {harmless} harmless");
+}
+
+/// A file that is gone must be missed, be it the last one.
+#[test]
+fn every_lost_file_is_missed() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for _ in 0..12 {
+        run.submit(400);
+        run.sync().unwrap();
+    }
+    run.mark();
+    let names = directory.state().names();
+    for (name, file) in names {
+        let lost = directory.fork();
+        lost.remove(&name).unwrap();
+        let is_used = directory.state().files[file].now().iter().any(|byte| *byte != 0);
+        match open(&lost) {
+            Ok((opened, _)) => {
+                assert!(!is_used, "{name}");
+                assert_prefix(&opened, &run.writes, run.durable);
+            }
+            Err(OpenError::Corrupt(damage)) => {
+                assert!(is_used, "{name}");
+                assert!(damage.floor.scl > damage.usable.scl().lsn(), "{name}");
+            }
+            Err(OpenError::Header(_)) => assert_eq!(name, super::name(0)),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(directory.state().names().len() > 8);
+}
+
+/// After a sync that failed, a second one may succeed without the bytes: nothing may be reported,
+/// and a restart must write once more what it found.
+#[test]
+fn a_failed_sync_is_never_followed_by_another_report() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    run.submit(0);
+    run.sync().unwrap();
+    directory.state().syncs_left = Some(0);
+    run.submit(0);
+    assert!(run.sync().is_err());
+    assert_eq!(run.durable, 1);
+    {
+        // The kernel takes the pages for written although the disk never got them: what reads now
+        // find in memory is lost with the power, unless somebody writes it again.
+        let mut state = directory.state();
+        state.syncs_left = None;
+        state.past = Some(Vec::new());
+    }
+    let (opened, _) = open(&directory).unwrap();
+    assert_prefix(&opened, &run.writes, 1);
+    assert_eq!(opened.2.frames, 2);
+    let past = directory.state().past.take().unwrap();
+    let tail = past.iter().flat_map(|state| &state.files).flat_map(|file| &file.writes);
+    let rewritten: usize = tail.map(|(_, piece)| piece.len()).sum();
+    assert!(rewritten > 100, "only {rewritten} bytes were written again");
+}
+
+/// A disk that is full must cost nothing: what was reported is there after space was freed, and
+/// the log goes on.
+#[test]
+fn a_full_disk_stops_the_log_and_loses_nothing() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    // The first two files, and a half of the third.
+    directory.state().space = Some(SMALL.file_bytes(0) as usize * 3 / 2);
+    let error = loop {
+        run.submit(100);
+        if let Err(error) = run.sync() {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    let Run { writes, durable, .. } = run;
+    assert!(durable > 3);
+    directory.state().space = None;
+    let (opened, _) = open(&directory).unwrap();
+    assert_prefix(&opened, &writes, durable);
+    assert!(directory.state().names().iter().all(|(name, _)| !name.ends_with(UNFINISHED)));
+}
+
+/// A file of the first version must be told from damage, and left alone.
+#[test]
+fn a_log_of_the_first_version_is_recognised() {
+    let directory = Fragile::default();
+    let file = directory.create(OLD_NAME).unwrap();
+    let mut header = format::encode_header(&identity()).unwrap();
+    header[8..12].copy_from_slice(&1u32.to_le_bytes());
+    let checksum = crc32c::crc32c(&header[..12]);
+    header[12..16].copy_from_slice(&checksum.to_le_bytes());
+    file.write_at(0, &header).unwrap();
+    let opened = open(&directory).map(|_| ());
+    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 2 };
+    assert!(matches!(opened, Err(OpenError::Header(error)) if error == expected));
+    assert_eq!(directory.state().names().len(), 1);
+    assert_eq!(directory.state().files[0].now(), header);
+}
+
+/// One life of a log: groups of frames by the lengths of their payloads, and then a crash.
+#[derive(Clone, Debug)]
+struct Life {
+    groups: Vec<Vec<usize>>,
+    /// Which of the states since the start the crash finds.
+    moment: prop::sample::Index,
+    /// Which of the writes that no sync covers it keeps.
+    kept: u64,
+    changes: prop::sample::Index,
+}
+
+fn lives() -> impl Strategy<Value = Vec<Life>> {
+    let group = proptest::collection::vec(0..1200usize, 1..4);
+    let life = (
+        proptest::collection::vec(group, 0..6),
+        any::<prop::sample::Index>(),
+        any::<u64>(),
+        any::<prop::sample::Index>(),
+    );
+    let life =
+        life.prop_map(|(groups, moment, kept, changes)| Life { groups, moment, kept, changes });
+    proptest::collection::vec(life, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    /// Many starts and crashes, some in the middle of a start, must never lose what was reported
+    /// or bring back what was cut off: numbers of frames and the salt are used again.
+    #[test]
+    fn many_crashes_lose_nothing_and_bring_nothing_back(lives in lives()) {
+        let mut directory = Fragile::default();
+        let mut writes: Vec<SegmentWrite> = Vec::new();
+        let mut reported = 0;
+        for (number, life) in lives.iter().enumerate() {
+            {
+                let mut state = directory.state();
+                state.past = Some(Vec::new());
+                state.reported = reported;
+                state.remember();
+            }
+            let (opened, shared) = open(&directory).unwrap();
+            assert_prefix(&opened, &writes, reported);
+            let (log, image, replay) = opened;
+            writes.truncate(replay.frames as usize);
+            let durable = writes.len();
+            let mut run =
+                Run { directory: directory.clone(), shared, log, image, writes, durable };
+            directory.state().reported = durable;
+            for group in &life.groups {
+                // Each life writes other bytes in the place of those that were lost.
+                group.iter().for_each(|length| run.submit(length + number));
+                run.sync().unwrap();
+            }
+            writes = run.writes;
+            let past = directory.state().past.take().unwrap();
+            let moment = life.moment.get(&past);
+            let kept = life.kept;
+            let changes = life.changes.index(moment.changes.len() + 1);
+            directory = moment.crash(|write| kept >> (write % 64) & 1 == 1, changes);
+            reported = moment.reported;
+        }
+    }
+}
