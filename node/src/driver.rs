@@ -11,7 +11,7 @@ use quorate_core::message::{Peer, ToSegment};
 
 use crate::clock::Moment;
 use crate::config::NodeConfig;
-use crate::connection::{Connection, READ_BYTES};
+use crate::connection::{Connection, ConnectionError, READ_BYTES};
 use crate::disk::{Replay, SegmentLog};
 use crate::env::{Environment, Event, Token};
 use crate::format::{self, LogIdentity};
@@ -340,9 +340,8 @@ impl<E: Environment> Node<E> {
     }
 
     /// Tells a caller of another version which one is spoken here: every frame says so.
-    fn explain(&mut self, token: Token, error: &crate::connection::ConnectionError) {
-        use crate::connection::ConnectionError::Wire;
-        if let Wire(WireError::UnsupportedVersion { .. }) = error {
+    fn explain(&mut self, token: Token, error: &ConnectionError) {
+        if let ConnectionError::Wire(WireError::UnsupportedVersion { .. }) = error {
             self.send(token, &Envelope::Refused(HelloRefusal::OtherVersion));
         }
     }
