@@ -12,7 +12,7 @@ use quorate_core::rules::{Rules, Sound};
 
 use crate::clock::Moment;
 use crate::config::NodeConfig;
-use crate::connection::{Connection, READ_BYTES};
+use crate::connection::{Connection, ConnectionError, READ_BYTES};
 use crate::disk::{Replay, SegmentLog};
 use crate::env::{Environment, Event, Token};
 use crate::format::{self, LogIdentity};
@@ -328,9 +328,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
     }
 
     /// Tells a caller of another version which one is spoken here: every frame says so.
-    fn explain(&mut self, token: Token, error: &crate::connection::ConnectionError) {
-        use crate::connection::ConnectionError::Wire;
-        if let Wire(WireError::UnsupportedVersion { .. }) = error {
+    fn explain(&mut self, token: Token, error: &ConnectionError) {
+        if let ConnectionError::Wire(WireError::UnsupportedVersion { .. }) = error {
             self.send(token, &Envelope::Refused(HelloRefusal::OtherVersion));
         }
     }

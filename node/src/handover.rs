@@ -6,54 +6,50 @@
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What is handed over.
+/// What is handed over: bytes, with a word about the last of them.
 #[derive(Debug)]
-pub struct Handover {
-    state: Mutex<Filling>,
+pub struct Handover<W> {
+    state: Mutex<Filling<W>>,
     filled: Condvar,
 }
 
 #[derive(Debug)]
-struct Filling {
+struct Filling<W> {
     bytes: Vec<u8>,
-    /// The number of the last frame in `bytes`.
-    through: u64,
+    /// What was said of the last frame in `bytes`; none while there is none.
+    last: Option<W>,
     is_closed: bool,
 }
 
-impl Handover {
+impl<W> Handover<W> {
     /// Returns one with nothing in it.
     #[must_use]
     pub fn new() -> Self {
-        let filling = Filling { bytes: Vec::new(), through: 0, is_closed: false };
+        let filling = Filling { bytes: Vec::new(), last: None, is_closed: false };
         Self { state: Mutex::new(filling), filled: Condvar::new() }
     }
 
-    /// Adds a frame.
-    pub fn add(&self, number: u64, frame: &[u8]) {
+    /// Adds a frame, with a word about it that takes the place of the one before.
+    pub fn add(&self, frame: &[u8], word: W) {
         let mut state = self.lock();
-        let was_empty = state.bytes.is_empty();
         state.bytes.extend_from_slice(frame);
-        state.through = number;
+        let was_empty = state.last.replace(word).is_none();
         drop(state);
         if was_empty {
             self.filled.notify_one();
         }
     }
 
-    /// Waits for frames and exchanges `spare`, which is emptied, for them. Returns the number of
+    /// Waits for frames and exchanges `spare`, which is emptied, for them. Returns what was said of
     /// the last one, `None` once no more will come.
-    pub fn exchange(&self, spare: &mut Vec<u8>) -> Option<u64> {
+    pub fn exchange(&self, spare: &mut Vec<u8>) -> Option<W> {
         spare.clear();
         let mut state = self.lock();
-        while state.bytes.is_empty() && !state.is_closed {
+        while state.last.is_none() && !state.is_closed {
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.bytes.is_empty() {
-            return None;
-        }
         std::mem::swap(spare, &mut state.bytes);
-        Some(state.through)
+        state.last.take()
     }
 
     /// Lets [`Handover::exchange`] end once it has given out everything.
@@ -62,12 +58,12 @@ impl Handover {
         self.filled.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Filling> {
+    fn lock(&self) -> MutexGuard<'_, Filling<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for Handover {
+impl<W> Default for Handover<W> {
     fn default() -> Self {
         Self::new()
     }

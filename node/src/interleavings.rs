@@ -318,8 +318,8 @@ mod handovers {
                     file
                 })
             };
-            handover.add(1, b"a");
-            handover.add(2, b"b");
+            handover.add(b"a", 1);
+            handover.add(b"b", 2);
             handover.close();
             assert_eq!(writer.join().unwrap(), b"ab");
         });

@@ -19,9 +19,9 @@
 //!
 //! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
 //! does not bound what serde reserves for a collection; serde itself reserves at most a mebibyte
-//! ahead of what has been read, and integers of fixed width keep a decoded record at the size of
-//! its encoding, so that an envelope costs at most about three times its length while its list
-//! grows, and that mebibyte.
+//! ahead of what has been read, and integers of fixed width keep a decoded record at about the size
+//! of its encoding. An envelope costs at most about three times its length while its list grows,
+//! and the longest frame, with its payload, less than twice its length: `node/tests/hostile.rs`.
 
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;

@@ -1,16 +1,18 @@
 //! The machine itself: sockets and readiness by mio, files, a monotonic clock, the operating
 //! system's randomness.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 
 use super::{Environment, Event, LogFileError, Stream, Token, Waker};
 use crate::clock::{Clock, Moment};
+use crate::mailbox::Mailbox;
 
 mod log;
 
@@ -19,6 +21,9 @@ pub(crate) use log::{LOCK_NAME, LOG_NAME};
 
 /// The most buffers that one write takes.
 const SLICES_MAX: usize = 64;
+
+/// The most reports of logs that wait for the loop: above that, a log waits.
+const REPORTS_MAX: usize = 1024;
 
 /// The most events taken from the operating system at once.
 const EVENTS_MAX: usize = 256;
@@ -30,8 +35,9 @@ pub struct RealEnvironment {
     events: mio::Events,
     next: usize,
     poll: mio::Poll,
-    synced: mpsc::Receiver<Event>,
-    syncs: mpsc::Sender<Event>,
+    /// What the threads of logs report.
+    reports: Arc<Mailbox<Event>>,
+    reported: VecDeque<Event>,
     waker: Arc<mio::Waker>,
 }
 
@@ -43,14 +49,13 @@ impl RealEnvironment {
     pub fn new() -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
-        let (syncs, synced) = mpsc::channel();
         Ok(Self {
             clock: Clock::start(),
             events: mio::Events::with_capacity(EVENTS_MAX),
             next: WAKER.0.saturating_add(1),
             poll,
-            synced,
-            syncs,
+            reports: Arc::new(Mailbox::new(REPORTS_MAX)),
+            reported: VecDeque::new(),
             waker,
         })
     }
@@ -95,7 +100,7 @@ impl Environment for RealEnvironment {
     }
 
     fn open_log(&mut self, directory: &Path, header: &[u8]) -> Result<RealLog, LogFileError> {
-        RealLog::open(directory, header, self.syncs.clone(), self.waker())
+        RealLog::open(directory, header, Arc::clone(&self.reports), self.waker())
     }
 
     fn waker(&self) -> RealWaker {
@@ -103,7 +108,10 @@ impl Environment for RealEnvironment {
     }
 
     fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {
-        let timeout = deadline.map(|deadline| deadline.since(self.now()));
+        let mut timeout = deadline.map(|deadline| deadline.since(self.now()));
+        if !self.reports.doze() {
+            timeout = Some(Duration::ZERO);
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -120,8 +128,16 @@ impl Environment for RealEnvironment {
                 }
             });
         }
-        events.extend(self.synced.try_iter());
+        self.reports.take(REPORTS_MAX, &mut self.reported);
+        events.extend(self.reported.drain(..));
         Ok(())
+    }
+}
+
+impl Drop for RealEnvironment {
+    /// A log's thread must not wait for a loop that has ended.
+    fn drop(&mut self) {
+        self.reports.abandon();
     }
 }
 

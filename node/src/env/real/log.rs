@@ -4,7 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use self::directory::RealDirectory;
@@ -14,6 +14,8 @@ use self::preparing::Preparing;
 use super::RealWaker;
 use crate::env::{Event, LogFile, LogFileError, Waker};
 use crate::format::Note;
+use crate::handover::Handover;
+use crate::mailbox::Mailbox;
 
 mod directory;
 mod files;
@@ -26,11 +28,7 @@ pub(crate) const LOG_NAME: &str = "segment.000000.log";
 /// The name of the file that is locked while a process has the directory.
 pub(crate) const LOCK_NAME: &str = "lock";
 
-/// The most bytes written before one sync: what waits longer than that waits for the disk, not for
-/// company.
-const GROUP_BYTES_MAX: usize = 16 << 20;
-
-/// What is kept of the memory of a group for the next one.
+/// What is kept of the memory of a group for another one.
 const GROUP_BYTES_KEPT: usize = 1 << 20;
 
 /// A log in a directory that this process has locked.
@@ -40,31 +38,33 @@ pub struct RealLog {
     directory: RealDirectory,
     /// Held open: the lock ends with it, or with the process.
     _lock: File,
-    submissions: Option<mpsc::Sender<Submission>>,
+    submissions: Option<Arc<Handover<Last>>>,
     thread: Option<JoinHandle<()>>,
     reports: Reports,
 }
 
-#[derive(Debug)]
-struct Submission {
+/// What is said of the last frame that was submitted.
+#[derive(Clone, Copy, Debug)]
+struct Last {
     number: u64,
-    frame: Vec<u8>,
     note: Note,
 }
 
 /// Where a log's threads report to.
 #[derive(Clone, Debug)]
 struct Reports {
-    events: mpsc::Sender<Event>,
+    events: Arc<Mailbox<Event>>,
     waker: RealWaker,
 }
 
 impl Reports {
     /// Reports `event`; says whether anybody is there to hear it.
     fn send(&self, event: Event) -> bool {
-        let is_heard = self.events.send(event).is_ok();
-        self.waker.wake();
-        is_heard
+        let posted = self.events.post(event);
+        if posted == Ok(true) {
+            self.waker.wake();
+        }
+        posted.is_ok()
     }
 
     fn fail(&self, error: &io::Error) {
@@ -76,7 +76,7 @@ impl RealLog {
     pub(super) fn open(
         directory: &Path,
         header: &[u8],
-        events: mpsc::Sender<Event>,
+        events: Arc<Mailbox<Event>>,
         waker: RealWaker,
     ) -> Result<Self, LogFileError> {
         let directory = RealDirectory::create(directory)?;
@@ -92,19 +92,20 @@ impl RealLog {
     }
 
     /// Starts the threads that write and prepare.
-    fn start(&mut self) -> io::Result<mpsc::Sender<Submission>> {
+    fn start(&mut self) -> io::Result<Arc<Handover<Last>>> {
         let supply =
             Preparing::start(self.directory.clone(), Layout::STANDARD, self.reports.clone())?;
         let writer = self.reader.writer(supply);
         let reports = self.reports.clone();
-        let (sender, submissions) = mpsc::channel();
+        let submissions = Arc::new(Handover::new());
+        let handed = Arc::clone(&submissions);
         let thread = thread::Builder::new().name("log".into()).spawn(move || {
-            if let Err(error) = write_all(writer, &submissions, &reports) {
+            if let Err(error) = write_all(writer, &handed, &reports) {
                 reports.fail(&error);
             }
         })?;
         self.thread = Some(thread);
-        Ok(sender)
+        Ok(submissions)
     }
 }
 
@@ -128,7 +129,7 @@ impl LogFile for RealLog {
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         if self.submissions.is_none() {
             match self.start() {
-                Ok(sender) => self.submissions = Some(sender),
+                Ok(submissions) => self.submissions = Some(submissions),
                 Err(error) => {
                     self.reports.fail(&error);
                     return;
@@ -137,14 +138,16 @@ impl LogFile for RealLog {
         }
         if let Some(submissions) = &self.submissions {
             // A thread that is gone has reported its failure.
-            let _ = submissions.send(Submission { number, frame, note });
+            submissions.add(&frame, Last { number, note });
         }
     }
 }
 
 impl Drop for RealLog {
     fn drop(&mut self) {
-        self.submissions = None;
+        if let Some(submissions) = self.submissions.take() {
+            submissions.close();
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -154,24 +157,12 @@ impl Drop for RealLog {
 /// Writes what is submitted, and syncs once for all that has come meanwhile (group commit).
 fn write_all<S: Supply<File>>(
     mut writer: Writer<RealDirectory, S>,
-    submissions: &mpsc::Receiver<Submission>,
+    submissions: &Handover<Last>,
     reports: &Reports,
 ) -> io::Result<()> {
     let mut group = Vec::new();
-    while let Ok(first) = submissions.recv() {
-        let Submission { number: mut through, frame: first, mut note } = first;
-        // One write for all. A frame that is alone needs no copy.
-        group.clear();
-        while first.len().saturating_add(group.len()) < GROUP_BYTES_MAX
-            && let Ok(next) = submissions.try_recv()
-        {
-            if group.is_empty() {
-                group.extend_from_slice(&first);
-            }
-            group.extend_from_slice(&next.frame);
-            (through, note) = (next.number, next.note);
-        }
-        writer.append(if group.is_empty() { &first } else { &group }, &note)?;
+    while let Some(Last { number: through, note }) = submissions.exchange(&mut group) {
+        writer.append(&group, &note)?;
         group.shrink_to(GROUP_BYTES_KEPT);
         if !reports.send(Event::Durable { through }) {
             return Ok(());

@@ -1,1 +1,172 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::path::PathBuf;
+use std::process::Command;
+
+use quorate_core::image::SegmentImage;
+
+use super::*;
+use crate::disk::SegmentLog;
+use crate::env::Environment;
+use crate::env::real::RealEnvironment;
+use crate::format;
+use crate::payload::PAGE_BYTES_MAX;
+use crate::testing::{append, identity, payload_of, record};
+
+fn directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("quorate-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    directory
+}
+
+/// A segment's log on real files, and what its threads have said.
+struct Real {
+    env: RealEnvironment,
+    log: SegmentLog<RealLog>,
+    image: SegmentImage,
+    /// Frames that are reported as durable.
+    durable: u64,
+    cramped: usize,
+    failed: Option<io::ErrorKind>,
+}
+
+impl Real {
+    fn open(directory: &Path) -> Self {
+        let mut env = RealEnvironment::new().unwrap();
+        let header = format::encode_header(&identity()).unwrap();
+        let file = env.open_log(directory, &header).unwrap();
+        let (log, image, replay) = SegmentLog::open(file, &identity()).unwrap();
+        Self { env, log, image, durable: replay.frames, cramped: 0, failed: None }
+    }
+
+    /// Appends records of a whole page until `count` are submitted in all.
+    fn submit(&mut self, count: u64) {
+        for lsn in self.log.submitted() + 1..=count {
+            let bytes = payload_of(lsn, PAGE_BYTES_MAX);
+            let write = append(1, &[record(lsn, lsn - 1, 1, &bytes)]);
+            self.log.append(&write, &[&bytes]).unwrap();
+            self.image.apply(&write).unwrap();
+        }
+    }
+
+    /// Waits until all that was submitted is durable, or the log has failed.
+    fn settle(&mut self) {
+        while self.durable < self.log.submitted() && self.failed.is_none() {
+            let mut events = Vec::new();
+            self.env.wait(None, &mut events).unwrap();
+            for event in events {
+                match event {
+                    Event::Durable { through } => {
+                        self.log.settle(through);
+                        self.durable = through + 1;
+                    }
+                    Event::LogCramped { .. } => self.cramped += 1,
+                    Event::LogFailed { error } => self.failed = Some(error),
+                    Event::Ready { .. } | Event::Woken => {}
+                }
+            }
+        }
+    }
+
+    /// Reads back every record with an LSN up to `count`.
+    fn assert_records(&self, count: u64) {
+        assert!(self.image.records().len() as u64 >= count);
+        for record in &self.image.records()[..usize::try_from(count).unwrap()] {
+            let expected = payload_of(record.lsn.get(), PAGE_BYTES_MAX);
+            assert_eq!(self.log.read(record).unwrap(), expected);
+        }
+    }
+}
+
+/// What is written over many files, in small groups and large ones, must come back from them.
+#[test]
+fn a_log_over_many_files_comes_back() {
+    let directory = directory("files");
+    let mut real = Real::open(&directory);
+    for count in (1..40).chain([1500, 1501]) {
+        real.submit(count);
+        real.settle();
+    }
+    real.assert_records(1501);
+    drop(real);
+    let real = Real::open(&directory);
+    assert_eq!(real.durable, 1501);
+    real.assert_records(1501);
+    // 12 MB need the files of 1, 2, 4 and 8 MiB.
+    assert!(directory.join("segment.000003.log").exists());
+    drop(real);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// A disk of its own for one test; gone with this value.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Returns `None` where this process may not mount.
+    fn new(path: PathBuf, options: &str) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        mount(&path, options).then_some(Self(path))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn mount(path: &Path, options: &str) -> bool {
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path);
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// A disk that is full must be noticed ahead, stop the segment when its space is used up, and cost
+/// nothing that was acknowledged.
+#[test]
+fn a_disk_that_is_really_full_costs_nothing() {
+    // The first file and a half of the second one.
+    let Some(disk) = Mounted::new(directory("full"), "size=2m") else {
+        eprintln!("!!! SKIPPED: no file system can be mounted here, so no real disk is full");
+        return;
+    };
+    let directory = disk.0.join("segment");
+    let mut real = Real::open(&directory);
+    real.submit(1);
+    real.settle();
+    let mut count = 1;
+    while real.failed.is_none() {
+        count += 1;
+        real.submit(count);
+        real.settle();
+    }
+    assert_eq!(real.failed, Some(io::ErrorKind::StorageFull));
+    assert!(real.cramped > 0, "nobody was warned");
+    let durable = real.durable;
+    assert!((100..130).contains(&durable), "{durable}");
+    drop(real);
+    // As long as the disk is full, what is there can be served.
+    let real = Real::open(&directory);
+    assert!(real.durable >= durable);
+    real.assert_records(durable);
+    drop(real);
+    assert!(mount(&disk.0, "remount,size=16m"));
+    let mut real = Real::open(&directory);
+    real.submit(durable + 200);
+    real.settle();
+    assert_eq!((real.failed, real.cramped), (None, 0));
+    real.assert_records(durable + 200);
+}
+
+/// A log must not be opened twice: two threads would write over each other.
+#[test]
+fn a_directory_is_locked() {
+    let directory = directory("locked");
+    let real = Real::open(&directory);
+    let mut env = RealEnvironment::new().unwrap();
+    assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::Locked)));
+    drop(real);
+    assert!(env.open_log(&directory, &[]).is_ok());
+    std::fs::remove_dir_all(directory).unwrap();
+}
