@@ -583,11 +583,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         [recovery, stall, peers, self.publish, self.reads.deadline()].into_iter().flatten().min()
     }
 
-    /// Returns the highest LSN that this client's writer has used up or passed over, once it is
-    /// open: the next one goes to the next record.
+    /// Returns the highest LSN that this client's writer has used up or passed over, zero before it
+    /// was open: the next one goes to the next record.
     #[must_use]
-    pub fn allocated(&self) -> Option<Lsn> {
-        self.writer.as_ref().and_then(Writer::tail).map(|tail| tail.max(self.used))
+    pub fn allocated(&self) -> Lsn {
+        self.writer.as_ref().and_then(Writer::tail).unwrap_or_default().max(self.used)
     }
 
     /// Returns the epoch of the writer, once there is one.
