@@ -116,7 +116,7 @@ impl<R: Rules> Client<R> {
 
     /// Returns the highest LSN that the writer has used up.
     pub(super) fn allocated(&self) -> u64 {
-        self.driver.allocated().map_or(0, |lsn| lsn.get())
+        self.driver.allocated().get()
     }
 
     pub(super) fn has_room_to_write(&self) -> bool {

@@ -11,30 +11,30 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
-use quorate_core::record::Change;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
 use super::callers::Callers;
-use super::check::{Shape, encode, shape};
+use super::check::encode;
 use super::flow::Peer;
 use super::gathered::Gathered;
 use super::points::Points;
 use super::reads::Reads;
 use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
-use super::{Command, Committed, Opened, PageImage, Unavailable, VolumeConfig, VolumeError};
+use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
 use crate::clock::Moment;
 use crate::connection::READ_BYTES;
 use crate::env::{Environment, Event};
 use crate::frontier::Frontier;
 use crate::link::{Link, LinkEvent};
 use crate::mailbox::Mailbox;
-use crate::payload;
 use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
 
+mod issuing;
+mod reaching;
 mod serving;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
@@ -494,145 +494,6 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
     }
 
-    fn tick_recovery(&mut self, now: Moment) {
-        let Phase::Recovering(recovery) = &mut self.phase else { return };
-        if recovery.until <= now {
-            let error = VolumeError::Unavailable(self.unavailable());
-            return self.give_up(error);
-        }
-        if recovery.next.is_none_or(|at| at > now) {
-            return;
-        }
-        let geometry = match shape(&self.peers, &self.config) {
-            Shape::Known(geometry) => geometry,
-            Shape::Other { found } => {
-                let expected = self.config.segments.len();
-                return self.give_up(VolumeError::OtherGeometry { expected, found });
-            }
-            Shape::Unknown => return,
-        };
-        let Some(epoch) = recovery.attempt() else {
-            return self.give_up(VolumeError::OutOfLsns);
-        };
-        for peer in &mut self.peers {
-            peer.catch_up(now);
-        }
-        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
-        self.carry_out();
-    }
-
-    fn unavailable(&self) -> Unavailable {
-        let refusal = self
-            .peers
-            .iter()
-            .find_map(|peer| peer.link.refusal().map(|refusal| (peer.link.address(), refusal)));
-        Unavailable {
-            reached: self.peers.iter().filter(|peer| peer.link.is_up()).count(),
-            segments: self.peers.len(),
-            refusal,
-        }
-    }
-
-    /// Sends again what may have been missed or lost.
-    fn resend(&mut self, now: Moment) {
-        let is_stalled = !self.commits.is_empty() && now.since(self.advanced) >= STALL;
-        if is_stalled {
-            self.advanced = now;
-        }
-        let tail = self.writer.as_ref().and_then(Writer::tail).unwrap_or_default();
-        let mut due = Vec::new();
-        for peer in &mut self.peers {
-            let is_due = peer.is_resend_due(now);
-            // Without a writer there is nothing to send, but the time has to be set anew: a time
-            // that has passed would make the loop spin until a quorum is there.
-            let Some(writer) = &self.writer else { continue };
-            let (group, to) = (peer.group, peer.position);
-            let lacks = writer.scl(group, to).is_some_and(|scl| scl < tail);
-            if is_due || (is_stalled && lacks) {
-                due.push(WriterInput::Resend { group, to });
-            }
-        }
-        for input in due {
-            self.step(input);
-        }
-    }
-
-    /// Gives LSNs to as many waiting writes as there is room for.
-    fn issue_writes(&mut self) {
-        while let Some((pages, _)) = self.writes.front() {
-            let Some(writer) = &self.writer else { return };
-            if pages.len() as u64 > writer.geometry().limits().allocation_max {
-                if let Some((_, reply)) = self.writes.pop_front() {
-                    reply.send(Err(VolumeError::Oversized), &mut self.outbox);
-                }
-                continue;
-            }
-            let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
-            let has_room = self.flying_bytes == 0
-                || self.flying_bytes.saturating_add(bytes) <= FLYING_BYTES_MAX;
-            // Above the allowance it would be throttled: the VDL has to advance first.
-            if !has_room || writer.allowance().is_none_or(|most| most < pages.len() as u64) {
-                return;
-            }
-            if self.issue_write().is_none() {
-                return self.give_up(VolumeError::OutOfLsns);
-            }
-        }
-    }
-
-    /// Carries out the first waiting write; `None` when there are no LSNs left.
-    fn issue_write(&mut self) -> Option<()> {
-        let writer = self.writer.as_ref()?;
-        let geometry = *writer.geometry();
-        // A checksum covers the LSN, so the driver has to know what the writer will allocate.
-        let mut lsn = writer.tail().unwrap_or_default().max(self.used);
-        let first = lsn.plus(1)?;
-        let (pages, _) = self.writes.front_mut()?;
-        let mut changes = Vec::with_capacity(pages.len());
-        for PageImage { page, bytes } in pages.drain(..) {
-            lsn = lsn.plus(1)?;
-            let payload = payload::describe(geometry.group_of(page), page, lsn, &bytes)?;
-            changes.push(Change { page, payload });
-            self.flying_bytes = self.flying_bytes.saturating_add(bytes.len());
-            self.payloads.insert(lsn, bytes.into());
-        }
-        // The writer has to have another LSN to go on to.
-        lsn.plus(1)?;
-        let before = self.commits.len();
-        self.step(WriterInput::Write { changes });
-        let written = self.commits.back().map(|(committed, _)| *committed);
-        assert!(self.commits.len() == before.saturating_add(1));
-        assert!(written == Some(Committed { first, cpl: lsn }));
-        Some(())
-    }
-
-    fn issue_reads(&mut self, now: Moment) {
-        if let Some(ticket) = self.reads.confirm(now) {
-            self.step(WriterInput::Confirm { ticket });
-        }
-        let vdl = self.writer.as_ref().and_then(Writer::vdl).unwrap_or_default();
-        self.reads.expire(vdl, now, &mut self.outbox);
-        for (ticket, page, read_point) in self.reads.due(now) {
-            let complete = self.readable(page);
-            if let Some(from) = self.reads.choose(ticket, &complete, now) {
-                self.step(WriterInput::Read { ticket, page, read_point, from });
-            }
-        }
-    }
-
-    /// Returns the segments that can be asked for `page` now.
-    fn readable(&self, page: PageId) -> Vec<Position> {
-        let Some(writer) = &self.writer else { return Vec::new() };
-        let group = writer.geometry().group_of(page);
-        let complete = writer.complete(group);
-        self.peers
-            .iter()
-            .filter(|peer| peer.group == group && peer.link.is_up())
-            .map(|peer| peer.position)
-            .filter(|position| complete.contains(*position))
-            .collect()
-    }
-
     fn deadline(&self) -> Option<Moment> {
         if !self.busy.is_empty() {
             return Some(self.env.now());
@@ -661,11 +522,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         Arc::clone(&self.frontier)
     }
 
-    /// Returns the highest LSN that this client's writer has used up or passed over, once it is
-    /// open: the next one goes to the next record.
+    /// Returns the highest LSN that this client's writer has used up or passed over, zero before it
+    /// was open: the next one goes to the next record.
     #[must_use]
-    pub fn allocated(&self) -> Option<Lsn> {
-        self.writer.as_ref().and_then(Writer::tail).map(|tail| tail.max(self.used))
+    pub fn allocated(&self) -> Lsn {
+        self.writer.as_ref().and_then(Writer::tail).unwrap_or_default().max(self.used)
     }
 
     /// Returns the epoch of the writer, once there is one.
