@@ -27,6 +27,9 @@ const INDEX_MAX: u32 = 999_999;
 /// sync of the log that comes meanwhile waits no longer than for these.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// How many zeros are copied at once: they stay in the nearest cache of the processor.
+const ZEROS_BYTES: usize = 16 << 10;
+
 /// Returns the name of the file with this number.
 pub(super) fn name(index: u32) -> String {
     format!("segment.{index:06}.log")
@@ -81,16 +84,20 @@ fn extend<F: DirectoryFile>(
     to: u64,
     is_over: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = vec![0; chunk(to.saturating_sub(from))];
+    let zeros = [0; ZEROS_BYTES];
     let mut at = from;
     while at < to {
         if is_over() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let piece = zeros.get(..chunk(to.saturating_sub(at))).unwrap_or(&zeros);
-        file.write_at(at, piece)?;
+        let end = at.saturating_add(chunk(to.saturating_sub(at)) as u64);
+        while at < end {
+            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(ZEROS_BYTES);
+            let piece = zeros.get(..left).unwrap_or(&zeros);
+            file.write_at(at, piece)?;
+            at = at.saturating_add(piece.len() as u64);
+        }
         file.sync()?;
-        at = at.saturating_add(piece.len() as u64);
     }
     Ok(())
 }
