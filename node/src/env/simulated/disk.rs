@@ -101,7 +101,8 @@ impl Disk {
     /// Cuts the log and makes what is left durable.
     pub(super) fn settle(&mut self, length: u64) {
         if let Some(file) = &mut self.file {
-            file.contents.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            // Longer than it is, when the last frame ends in zeros of which some were lost.
+            file.contents.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             file.durable = file.contents.len();
         }
     }
