@@ -15,7 +15,7 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// How many seconds to simulate
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: u64,
     /// How many runs, with this seed and those after it

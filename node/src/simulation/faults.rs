@@ -9,9 +9,15 @@ use super::cluster::{Cluster, FAULT, NODES, ZONES};
 use super::oracle::Objection;
 use crate::env::simulated::{Crash, Fault, ProcessId};
 
-/// The time between two faults.
+/// The time between two faults: at least this, and at most one of those, another one each round.
+/// Faults in quick succession meet half-finished recoveries, rare ones meet long histories.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+pub(super) const PAUSES_MAX: [Duration; 4] = [
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 
 /// How long a fault lasts.
 const LASTS_MIN: Duration = Duration::from_millis(5);
@@ -40,7 +46,7 @@ pub(super) enum Undo {
 impl<R: Rules> Cluster<R> {
     /// Brings about the next fault.
     pub(super) fn fault(&mut self) -> Result<(), Objection> {
-        let pause = self.random.span(PAUSE_MIN, PAUSE_MAX);
+        let pause = self.random.span(PAUSE_MIN, self.pause_max);
         self.world.with(|state| state.set_alarm(pause, FAULT));
         if !self.phase.is_faulty() {
             return Ok(());
