@@ -39,9 +39,9 @@ fn a_cluster_stands_every_fault_that_it_claims_to_stand() {
 /// A seed that found a mistake of the node's code would find it again.
 #[test]
 fn seeds_that_found_mistakes_find_none_any_more() {
-    // A writer without a quorum that spun; one that spun after it had been overtaken; two segments
-    // that asked each other for ever; a seal of a dead writer, which the audit took for a mistake.
-    for seed in [2, 3, 14, 44, 155, 720] {
+    // Each fails when its correction is taken back: a writer without a quorum that spun, one that
+    // spun after it had been overtaken, two segments with one hole that asked each other for ever.
+    for seed in [2, 12, 25] {
         simulate(seed, None).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }

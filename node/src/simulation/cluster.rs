@@ -83,6 +83,7 @@ pub(super) struct Cluster<R: Rules> {
     pub(super) oracle: Oracle,
     pub(super) phase: Phase,
     pub(super) rounds: u64,
+    pub(super) has_blackouts: bool,
     /// The longest time between two faults of this round.
     pub(super) pause_max: Duration,
     pub(super) undos: BTreeMap<u64, Undo>,
@@ -110,6 +111,7 @@ impl<R: Rules> Cluster<R> {
             oracle: Oracle::default(),
             phase: Phase::default(),
             rounds: 0,
+            has_blackouts: options.has_blackouts,
             pause_max: Duration::ZERO,
             undos: BTreeMap::new(),
             next_undo: UNDO_FIRST,
