@@ -21,8 +21,7 @@ pub(crate) struct SimulateArguments {
     /// How many runs, with this seed and those after it
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     seeds: u64,
-    /// Let all nodes lose power at once, too: beyond what leaves a volume available, not beyond what
-    /// keeps it
+    /// Let all nodes lose power at once, too: a volume isn't available then, but nothing is lost
     #[arg(long)]
     blackouts: bool,
     /// Simulate something wrong: a seeded bug of `quorate check kill`, or LyingDisk
