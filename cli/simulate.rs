@@ -15,12 +15,15 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// How many seconds to simulate
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: u64,
     /// How many runs, with this seed and those after it
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     seeds: u64,
+    /// Let all nodes lose power at once, too: a volume isn't available then, but nothing is lost
+    #[arg(long)]
+    blackouts: bool,
     /// Simulate something wrong: a seeded bug of `quorate check kill`, or LyingDisk
     #[arg(long, value_name = "NAME", value_parser = parse_mutant)]
     mutant: Option<Mutant>,
@@ -41,7 +44,12 @@ impl SimulateArguments {
             let seed = self.seed.wrapping_add(more);
             let duration = Duration::from_secs(self.seconds);
             let clock = Clock::start();
-            let outcome = simulation::run(&Options { seed, duration, mutant: self.mutant });
+            let outcome = simulation::run(&Options {
+                seed,
+                duration,
+                has_blackouts: self.blackouts,
+                mutant: self.mutant,
+            });
             let wall = clock.now().since(quorate_node::clock::Moment::default());
             if self.json {
                 let line = match &outcome {
@@ -66,9 +74,9 @@ impl SimulateArguments {
 
     fn explain(&self, out: &mut impl Write, failure: &Failure) -> io::Result<()> {
         write!(out, "{failure}")?;
-        let Self { seconds, mutant, .. } = self;
+        let Self { seconds, blackouts, mutant, .. } = self;
         write!(out, "Again: quorate simulate --seed {}", failure.report.seed)?;
-        write!(out, " --seconds {seconds}")?;
+        write!(out, " --seconds {seconds}{}", if *blackouts { " --blackouts" } else { "" })?;
         match mutant {
             Some(Mutant::Core(bug)) => writeln!(out, " --mutant {}", bug.name()),
             Some(Mutant::LyingDisk) => writeln!(out, " --mutant {}", Mutant::LYING_DISK),

@@ -14,7 +14,11 @@ const DURATION: Duration = Duration::from_secs(5);
 const KILL_SEEDS: u64 = 40;
 
 fn simulate(seed: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
-    run(&Options { seed, duration: DURATION, mutant })
+    run(&Options { seed, duration: DURATION, has_blackouts: false, mutant })
+}
+
+fn black_out(seed: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
+    run(&Options { seed, duration: DURATION, has_blackouts: true, mutant })
 }
 
 /// A fault that the protocol claims to tolerate would lose a commit, show an old page, or stop the
@@ -22,15 +26,21 @@ fn simulate(seed: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
 #[test]
 fn a_cluster_stands_every_fault_that_it_claims_to_stand() {
     let mut fired: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut commits, mut seconds) = (0, 0);
     for seed in 1..=40 {
-        let report = simulate(seed, None).unwrap_or_else(|failure| panic!("{failure}"));
+        let has_blackouts = seed > 30;
+        let outcome = if has_blackouts { black_out(seed, None) } else { simulate(seed, None) };
+        let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.rounds > 0 && report.strict_reads > 0 && report.snapshot_reads > 0);
-        let faulty_seconds = report.simulated_ns / 1_000_000_000;
-        assert!(report.commits > 20 * faulty_seconds, "seed {seed}: {} commits", report.commits);
+        if !has_blackouts {
+            commits += report.commits;
+            seconds += report.simulated_ns / 1_000_000_000;
+        }
         for (fault, count) in report.faults {
             *fired.entry(fault).or_default() += count;
         }
     }
+    assert!(commits > 80 * seconds, "{commits} commits in {seconds} simulated seconds");
     let never: Vec<&str> =
         fired.iter().filter(|(_, count)| **count == 0).map(|(fault, _)| *fault).collect();
     assert!(never.is_empty(), "faults that never fired: {never:?}");
@@ -39,9 +49,9 @@ fn a_cluster_stands_every_fault_that_it_claims_to_stand() {
 /// A seed that found a mistake of the node's code would find it again.
 #[test]
 fn seeds_that_found_mistakes_find_none_any_more() {
-    // A writer without a quorum that spun; one that spun after it had been overtaken; two segments
-    // that asked each other for ever; a seal of a dead writer, which the audit took for a mistake.
-    for seed in [2, 3, 14, 44, 155, 720] {
+    // Each fails when its correction is taken back: a writer without a quorum that spun, one that
+    // spun after it had been overtaken, two segments with one hole that asked each other for ever.
+    for seed in [1, 11, 163] {
         simulate(seed, None).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
@@ -50,7 +60,6 @@ fn seeds_that_found_mistakes_find_none_any_more() {
 #[test]
 fn broken_machines_and_lying_disks_are_noticed() {
     let bugs = [
-        Bug::AckBeforeDurable,
         Bug::CounterOnlyEpochs,
         Bug::CplLostInGossip,
         Bug::HistoryNotCarried,
@@ -58,12 +67,16 @@ fn broken_machines_and_lying_disks_are_noticed() {
         Bug::LsnReuse,
         Bug::NoFence,
         Bug::ReadThenFence,
-        Bug::RecoverAtVcl,
+        Bug::WriteQuorumTooSmall,
     ];
     let mutants = bugs.into_iter().map(Mutant::Core).chain([Mutant::LyingDisk]);
-    let survivors: Vec<Mutant> = mutants
+    let mut survivors: Vec<Mutant> = mutants
         .filter(|mutant| (1..=KILL_SEEDS).all(|seed| simulate(seed, Some(*mutant)).is_ok()))
         .collect();
+    // A segment that lost power is the only one that knows less than it said.
+    let early = Mutant::Core(Bug::AckBeforeDurable);
+    let is_unnoticed = (1..=KILL_SEEDS).all(|seed| black_out(seed, Some(early)).is_ok());
+    survivors.extend(is_unnoticed.then_some(early));
     assert!(survivors.is_empty(), "nobody notices {survivors:?}");
 }
 

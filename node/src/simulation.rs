@@ -32,6 +32,8 @@ pub struct Options {
     /// For how long, in simulated time, at most [`SECONDS_MAX`] seconds. A round that has begun is
     /// ended.
     pub duration: Duration,
+    /// Whether all nodes may lose power at once.
+    pub has_blackouts: bool,
     /// What is wrong on purpose.
     pub mutant: Option<Mutant>,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{PageId, PgId, Position};
@@ -32,6 +33,10 @@ pub(super) const PAGES: u64 = 24;
 
 /// The most pages of one write.
 const WRITE_PAGES_MAX: u64 = 4;
+
+/// The time after which users think of something again.
+const WORK_MIN: Duration = Duration::from_millis(1);
+const WORK_MAX: Duration = Duration::from_millis(4);
 
 /// How many lines of the story are kept.
 const STORY_MAX: usize = 60;
@@ -78,6 +83,9 @@ pub(super) struct Cluster<R: Rules> {
     pub(super) oracle: Oracle,
     pub(super) phase: Phase,
     pub(super) rounds: u64,
+    pub(super) has_blackouts: bool,
+    /// The longest time between two faults of this round.
+    pub(super) pause_max: Duration,
     pub(super) undos: BTreeMap<u64, Undo>,
     pub(super) next_undo: u64,
     /// How many faults each node suffers from.
@@ -103,6 +111,8 @@ impl<R: Rules> Cluster<R> {
             oracle: Oracle::default(),
             phase: Phase::default(),
             rounds: 0,
+            has_blackouts: options.has_blackouts,
+            pause_max: Duration::ZERO,
             undos: BTreeMap::new(),
             next_undo: UNDO_FIRST,
             impaired: [0; NODES],
@@ -324,7 +334,10 @@ impl<R: Rules> Cluster<R> {
 /// Users.
 impl<R: Rules> Cluster<R> {
     fn work(&mut self) -> Result<(), Objection> {
-        let pause = self.random.between(1_000_000, 6_000_000);
+        if self.phase.is_faulty() && self.clients.is_empty() {
+            self.start_client()?;
+        }
+        let pause = self.random.span(WORK_MIN, WORK_MAX);
         self.world.with(|state| state.set_alarm(pause, WORK));
         if self.phase.is_faulty() {
             for index in 0..self.clients.len() {

@@ -1,5 +1,7 @@
 //! The faults of a run, drawn from its seed, within what the protocol claims to tolerate: at any
-//! time, of the nodes that are down, cut off or frozen, all but one are in one zone.
+//! time, of the nodes that are down, cut off or frozen, all but one are in one zone. Blackouts,
+//! which have to be asked for, go beyond that: nobody can open or write then, and still nothing
+//! that was acknowledged may be lost.
 
 use std::time::Duration;
 
@@ -9,13 +11,23 @@ use super::cluster::{Cluster, FAULT, NODES, ZONES};
 use super::oracle::Objection;
 use crate::env::simulated::{Crash, Fault, ProcessId};
 
-/// The time between two faults.
+/// The time between two faults: at least this, and at most one of those, another one each round.
+/// Faults in quick succession meet half-finished recoveries, rare ones meet long histories.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+pub(super) const PAUSES_MAX: [Duration; 4] = [
+    Duration::from_millis(30),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+];
 
 /// How long a fault lasts.
 const LASTS_MIN: Duration = Duration::from_millis(5);
 const LASTS_MAX: Duration = Duration::from_millis(600);
+
+/// How many kinds of faults are drawn from, without blackouts and with them.
+const KINDS: u64 = 24;
+const KINDS_ALL: u64 = 26;
 
 /// The most writer processes at a time.
 const CLIENTS_MAX: usize = 4;
@@ -40,7 +52,7 @@ pub(super) enum Undo {
 impl<R: Rules> Cluster<R> {
     /// Brings about the next fault.
     pub(super) fn fault(&mut self) -> Result<(), Objection> {
-        let pause = self.random.span(PAUSE_MIN, PAUSE_MAX);
+        let pause = self.random.span(PAUSE_MIN, self.pause_max);
         self.world.with(|state| state.set_alarm(pause, FAULT));
         if !self.phase.is_faulty() {
             return Ok(());
@@ -49,7 +61,7 @@ impl<R: Rules> Cluster<R> {
             self.start_client()?;
         }
         let node = self.random.index(NODES);
-        match self.random.below(24) {
+        match self.random.below(if self.has_blackouts { KINDS_ALL } else { KINDS }) {
             0 | 1 => self.crash(&[node], Crash::Kill),
             2 | 3 => self.crash(&[node], Crash::Power),
             4 => self.lose_zone(),
@@ -69,10 +81,11 @@ impl<R: Rules> Cluster<R> {
             19 | 20 => self.take_over()?,
             21 => self.freeze_and_take_over()?,
             22 => self.kill_writer()?,
-            _ => {
+            23 => {
                 self.take_over()?;
                 self.take_over()?;
             }
+            _ => self.black_out()?,
         }
         Ok(())
     }
@@ -177,9 +190,12 @@ impl<R: Rules> Cluster<R> {
 impl<R: Rules> Cluster<R> {
     /// Ends nodes and has them come back later.
     fn crash(&mut self, nodes: &[usize], how: Crash) {
-        if !self.may_fail(nodes) {
-            return;
+        if self.may_fail(nodes) {
+            self.bring_down(nodes, how);
         }
+    }
+
+    fn bring_down(&mut self, nodes: &[usize], how: Crash) {
         self.impair(nodes);
         for node in nodes {
             let (fault, word) = match how {
@@ -213,6 +229,16 @@ impl<R: Rules> Cluster<R> {
             self.take_over()?;
         }
         Ok(())
+    }
+
+    /// Makes every node lose power at once that no other fault has, and a new writer open.
+    fn black_out(&mut self) -> Result<(), Objection> {
+        let is_steady = |node: &usize| self.impaired.get(*node) == Some(&0);
+        let nodes: Vec<usize> = (0..NODES).filter(is_steady).collect();
+        self.fire(Fault::Blackout);
+        self.tell("the power fails everywhere");
+        self.bring_down(&nodes, Crash::Power);
+        self.take_over()
     }
 
     fn freeze_node(&mut self, node: usize, with_clock: bool) {

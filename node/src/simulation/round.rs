@@ -6,6 +6,7 @@ use quorate_core::id::PageId;
 use quorate_core::rules::Rules;
 
 use super::cluster::{Cluster, LOOK, NODES, PAGES};
+use super::faults::PAUSES_MAX;
 use super::oracle::Objection;
 use crate::env::simulated::random::nanoseconds;
 use crate::env::simulated::{Crash, ProcessId};
@@ -46,6 +47,8 @@ impl Phase {
 impl<R: Rules> Cluster<R> {
     pub(super) fn begin_round(&mut self) {
         let time = self.random.span(FAULTY_MIN, FAULTY_MAX);
+        let chosen = self.random.index(PAUSES_MAX.len());
+        self.pause_max = PAUSES_MAX.get(chosen).copied().unwrap_or(FAULTY_MIN);
         self.phase = Phase::Faulty { until: self.now().saturating_add(time) };
     }
 

@@ -32,12 +32,14 @@ macro_rules! faults {
 }
 
 faults! {
+    /// Every node lost power at once.
+    Blackout = "blackout",
+    /// Bytes or a call were held up by a partition.
+    Blocked = "blocked",
     /// A machine was paused with its clock, as a virtual machine is.
     ClockPause = "clock_pause",
     /// A connection was reset.
     ConnectionReset = "connection_reset",
-    /// Bytes or a call were held up by a partition.
-    Blocked = "blocked",
     /// A process was stopped while the world went on (SIGSTOP).
     Freeze = "freeze",
     /// Bytes came to an end of a connection whose machine had lost power without a word.
