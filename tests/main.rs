@@ -3,4 +3,5 @@
 
 mod cluster;
 mod commands;
+mod mutants;
 mod tidy;
