@@ -75,7 +75,8 @@ impl<E: Environment, R: Rules> WriterProcess<E, R> {
     ) -> Result<Self, WriterError> {
         let commands = Arc::new(Mailbox::new(1));
         let (opening, opened) = answer();
-        let mut driver = VolumeDriver::start_under(rules, env, config, Arc::clone(&commands), opening)?;
+        let mut driver =
+            VolumeDriver::start_under(rules, env, config, Arc::clone(&commands), opening)?;
         driver.listen(listen).map_err(|error| WriterError::Listen { address: listen, error })?;
         Ok(Self { driver, _commands: commands, opened })
     }

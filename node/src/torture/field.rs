@@ -13,8 +13,8 @@ use std::time::Duration;
 use quorate_core::id::{PgId, Position};
 use quorate_core::rules::Bug;
 
-use super::{Options, TortureError};
 use super::proxy::{Condition, LinkId, Proxy};
+use super::{Options, TortureError};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::cluster::process::{Running, last_words};

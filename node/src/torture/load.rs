@@ -8,8 +8,8 @@ use quorate_core::id::{PageId, Ticket};
 use super::TortureError;
 use super::book::{Attempt, Book};
 use crate::client::{Client, ClientError, Outcome};
-use crate::wire::client::ClientRefusal;
 use crate::volume::{Consistency, PageImage};
+use crate::wire::client::ClientRefusal;
 
 /// A connection to a writer with its writes under way.
 #[derive(Debug)]
