@@ -15,6 +15,7 @@ mod demo;
 mod down;
 mod ending;
 mod load;
+mod mutant;
 mod node;
 mod place;
 mod read;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use quorate_checks::source::CORE;
+use quorate_core::rules::Bug;
 use quorate_node::source::NODE;
 use quorate_node::torture::ledger::{self, Row};
-use quorate_node::torture::{self, Findings, Options};
+use quorate_node::torture::{self, Fault, Findings, Options};
 
-use crate::Outcome;
+use crate::{Outcome, mutant};
 
 /// Where a torture works if it isn't told.
 const DIRECTORY: &str = "quorate-torture";
@@ -44,6 +45,9 @@ pub(crate) struct TortureArguments {
     /// Where to work; must not exist yet, and is removed afterwards unless something was found
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     dir: PathBuf,
+    /// Run everything with this seeded bug of `quorate check list`, to show that it is noticed
+    #[arg(long, value_name = "BUG", value_parser = mutant::parse, conflicts_with = "resume")]
+    mutant: Option<Bug>,
     /// One object instead of words
     #[arg(long)]
     json: bool,
@@ -70,7 +74,12 @@ impl TortureArguments {
             writes: self.writes,
             in_flight: usize::from(self.in_flight),
             seed,
+            faults: Fault::ALL.to_vec(),
+            mutant: self.mutant,
         };
+        if let Some(bug) = self.mutant {
+            mutant::warn(bug);
+        }
         let shows_progress = io::stderr().is_terminal();
         let findings = torture::run(&options, |findings| {
             if shows_progress {

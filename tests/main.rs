@@ -3,5 +3,6 @@
 
 mod cluster;
 mod commands;
+mod mutants;
 mod simulation;
 mod tidy;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use quorate_core::rules::{Bug, Seeded, Sound};
 use quorate_models::configuration::{self, Configuration, Tier};
 use quorate_models::witness::Witness;
+use serde::Serialize;
 
 use crate::fleet::{self, News};
 use crate::page::{self, Colour};
@@ -476,11 +477,24 @@ fn parse_bug(name: &str) -> Result<Bug, String> {
     })
 }
 
+/// What a demonstration explored: the sound machines in one configuration.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Explored {
+    /// The configuration.
+    pub configuration: &'static str,
+    /// Distinct states.
+    pub states: u64,
+    /// Steps of the core.
+    pub steps: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
 /// Explores one small configuration and shows one counterexample, for a demonstration.
 ///
 /// # Errors
 /// When the sound protocol breaks a property, or the broken one doesn't.
-pub fn demonstrate(out: &mut dyn Write, bug: Bug) -> Result<(), Failure> {
+pub fn demonstrate(out: &mut dyn Write, bug: Bug) -> Result<Explored, Failure> {
     let Some(configuration) = configuration::named("zombie-e2r2") else {
         return Err("the configuration of the demonstration is gone".into());
     };
@@ -503,5 +517,10 @@ pub fn demonstrate(out: &mut dyn Write, bug: Bug) -> Result<(), Failure> {
     };
     let trace = Trace::record(configuration, Some(bug), 0, Some(*property), actions)?;
     writeln!(out, "{}", page::page(&replay(&trace, Under::Recorded)?, Colour::Plain))?;
-    Ok(())
+    Ok(Explored {
+        configuration: configuration.name,
+        states: sound.unique_states as u64,
+        steps: sound.transitions as u64,
+        seconds: sound.elapsed.as_secs_f64(),
+    })
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use quorate_core::id::{PgId, Position};
+use quorate_core::rules::Bug;
 
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, Moment};
@@ -23,6 +24,7 @@ mod error;
 mod file;
 mod lock;
 pub(crate) mod process;
+pub(crate) mod seat;
 
 pub use error::ClusterError;
 use error::doing;
@@ -30,6 +32,7 @@ pub use file::{CLUSTER_FILE, ClusterFile, Member};
 use lock::ClusterLock;
 pub use lock::{Stopped, running, stop};
 use process::{Running, last_words};
+use seat::WriterSeat;
 
 /// How long a process may take to answer its first question.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -84,6 +87,7 @@ pub struct Moved {
 pub struct Cluster {
     executable: PathBuf,
     directory: PathBuf,
+    mutant: Option<Bug>,
     volume: VolumeId,
     /// Of the nodes by position.
     addresses: Vec<SocketAddr>,
@@ -124,7 +128,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, false)
+        Self::start_as(executable, directory, false, None)
     }
 
     /// [`Cluster::start`] with a writer process, which has opened the volume when this returns.
@@ -132,13 +136,26 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start_with_writer(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, true)
+        Self::start_as(executable, directory, true, None)
+    }
+
+    /// [`Cluster::start_with_writer`] with a seeded bug in every process, to show what notices it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_mutant(
+        executable: &Path,
+        directory: &Path,
+        mutant: Option<Bug>,
+    ) -> Result<Self, ClusterError> {
+        Self::start_as(executable, directory, true, mutant)
     }
 
     fn start_as(
         executable: &Path,
         directory: &Path,
         has_writer: bool,
+        mutant: Option<Bug>,
     ) -> Result<Self, ClusterError> {
         std::fs::create_dir_all(directory).map_err(doing("creating the cluster's directory"))?;
         let lock =
@@ -160,6 +177,7 @@ impl Cluster {
         let mut cluster = Self {
             executable: executable.to_path_buf(),
             directory: directory.to_path_buf(),
+            mutant,
             volume,
             addresses: Vec::new(),
             writer_address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -295,6 +313,31 @@ impl Cluster {
         }
     }
 
+    /// Gives the writer that this cluster started away, with its process: who holds it may freeze
+    /// it, resume it, and watch it end. `None` when there is none any more.
+    pub(crate) fn give_writer(&mut self) -> Option<WriterSeat> {
+        let process = self.writer.take()?;
+        let words = self.words(Who::Writer);
+        Some(WriterSeat::new(WRITER, self.writer_address, self.volume, words, process))
+    }
+
+    /// Starts another writer process, called `name`, which takes the volume over.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it can't be started; whether it opens, [`WriterSeat::connect`] says.
+    pub(crate) fn another_writer(&self, name: &str) -> Result<WriterSeat, ClusterError> {
+        let address = free_addresses(1)?.pop().ok_or(ClusterError::NoPorts)?;
+        let directory = self.directory.join(name);
+        std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
+        let config = directory.join("writer.toml");
+        let file = WriterFile::new(self.volume, address, vec![self.addresses.clone()]);
+        config::file::write(&config, "Written by `quorate`.", &file)?;
+        let words = directory.join("messages.txt");
+        let process = Running::start(&self.executable, "writer", &config, &words, self.mutant);
+        let process = process.map_err(doing("starting a process"))?;
+        Ok(WriterSeat::new(name, address, self.volume, words, process))
+    }
+
     /// Asks all processes to end, the writer first, and waits for it; those that haven't ended
     /// after `patience` are killed, and their names returned.
     ///
@@ -375,7 +418,7 @@ impl Cluster {
 
     fn spawn(&mut self, who: Who) -> Result<(), ClusterError> {
         let (config, words) = (self.config(who), self.words(who));
-        let running = Running::start(&self.executable, who.kind(), &config, &words)
+        let running = Running::start(&self.executable, who.kind(), &config, &words, self.mutant)
             .map_err(doing("starting a process"))?;
         match who {
             Who::Node(position) => {
@@ -519,7 +562,7 @@ impl Cluster {
 }
 
 /// Returns whether the writer may let a client in a little later.
-const fn is_temporary(error: &ClientError) -> bool {
+pub(crate) const fn is_temporary(error: &ClientError) -> bool {
     match error {
         ClientError::Connect { .. } | ClientError::Connection(_) | ClientError::TimedOut(_) => true,
         ClientError::Hello(_)

@@ -1,27 +1,34 @@
-//! The demonstration: a real file through a real cluster, with two nodes killed in the middle and a
-//! writer overtaken at the end. Nothing in it is faked: processes, disks, signals and sockets.
+//! The demonstration: a real file through a real cluster whose nodes are killed, and a writer
+//! process that is frozen and overtaken. Nothing in it is faked: processes, disks, signals, sockets.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, Position};
+use quorate_core::rules::Bug;
+use serde::Serialize;
 
-use crate::cluster::{Cluster, ClusterError};
-use crate::volume::{PageImage, Volume, VolumeConfig, VolumeError};
+use crate::client::{Client, ClientError};
+use crate::cluster::seat::WriterSeat;
+use crate::cluster::{Cluster, ClusterError, NAMES};
+use crate::torture::TortureError;
+use crate::torture::load::Session;
+use crate::volume::Consistency;
+use crate::wire::client::ClientRefusal;
 
 mod file;
 mod narrator;
+mod takeover;
 
 pub use file::Digest;
 use file::Source;
 pub use narrator::{Colour, Narrator};
+use takeover::Pen;
 
 /// How long the nodes that were down may take to come level.
 const LEVEL_MAX: Duration = Duration::from_secs(60);
-
-/// How long a volume may take to open.
-const OPEN_MAX: Duration = Duration::from_secs(20);
 
 /// How long one answer may take: longer than a busy disk stalls.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -35,7 +42,7 @@ const DIRECTORY: &str = "quorate-demo";
 /// What a demonstration is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// The program to start as storage nodes.
+    /// The program to start as nodes and writers.
     pub executable: PathBuf,
     /// Where to work; kept afterwards. `None` for a directory that is removed afterwards.
     pub directory: Option<PathBuf>,
@@ -43,18 +50,21 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// The size of a generated file, in units of 2^20 bytes.
     pub size_mb: u64,
+    /// A seeded bug in every process.
+    pub mutant: Option<Bug>,
 }
 
 /// Why a demonstration failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// A client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// What was read back isn't what was written.
-    #[error(
-        "read back {found}, but {expected} was written: this must never happen; please report it"
-    )]
+    #[error("VIOLATION: the file has SHA-256 {found}, but {expected} was written and acknowledged")]
     Different {
         /// What was written.
         expected: Digest,
@@ -81,32 +91,98 @@ pub enum DemoError {
         /// What it said.
         error: io::Error,
     },
-    /// The overtaken writer wasn't refused.
-    #[error(
-        "a write of the overtaken writer was acknowledged: this must never happen; please report it"
-    )]
-    NotRefused,
+    /// The overtaken writer didn't end as it should.
+    #[error("VIOLATION: the overtaken writer {first} did not end with exit code 1 and the reason")]
+    NotEnded {
+        /// The writer.
+        first: VolumeEpoch,
+    },
+    /// A write was acknowledged without a quorum.
+    #[error("VIOLATION: a write was acknowledged with three of six nodes killed")]
+    NotPaused,
+    /// The overtaken writer refused nothing.
+    #[error("VIOLATION: the overtaken writer {first} refused nothing, although {by} took over")]
+    NotRefused {
+        /// The writer.
+        first: VolumeEpoch,
+        /// Who overtook it.
+        by: VolumeEpoch,
+    },
+    /// The overtaken writer gave another reason.
+    #[error("the overtaken writer refuses for another reason than that: {refusal}")]
+    OtherRefusal {
+        /// The reason.
+        refusal: ClientRefusal,
+    },
     /// The story can't be told.
     #[error("cannot write to the terminal: {0}")]
     Output(#[from] io::Error),
-    /// The volume.
-    #[error(transparent)]
-    Volume(#[from] VolumeError),
+    /// A write beside the file was lost, or can't be made.
+    #[error("{0}")]
+    Pages(#[from] TortureError),
+    /// An overtaken writer acknowledged something.
+    #[error(
+        "VIOLATION: writer {first} acknowledged {late} writes that it was asked for after {by} had \
+         taken the volume over. A strict read through {by} finds {missing} of them missing ({page} \
+         is one): acknowledged, and lost"
+    )]
+    Violated {
+        /// The overtaken writer.
+        first: VolumeEpoch,
+        /// Who overtook it.
+        by: VolumeEpoch,
+        /// Acknowledgements that must not have been given.
+        late: usize,
+        /// How many of those the volume doesn't have.
+        missing: usize,
+        /// A page of those.
+        page: PageId,
+    },
+    /// A writer is gone that nobody ended.
+    #[error("the writer is gone, and nobody ended it")]
+    WriterGone,
 }
 
-/// What a demonstration measured.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a demonstration measured. Times are in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
     /// The bytes of the file.
-    pub bytes: u64,
-    /// How long it took to load, two nodes being killed meanwhile.
-    pub load: Duration,
-    /// How long it took to read back with two nodes down.
-    pub read: Duration,
-    /// How long the restarted nodes took to come level.
-    pub level: Duration,
-    /// How long the second writer took to open.
-    pub takeover: Duration,
+    pub file_bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// How long six nodes and a writer took to get ready.
+    pub start_ms: f64,
+    /// How long the file took to load, a zone being killed meanwhile.
+    pub load_ms: f64,
+    /// The bytes that had been acknowledged when the zone was killed.
+    pub bytes_at_kill: u64,
+    /// The longest time between two acknowledgements before the zone was killed.
+    pub longest_gap_before_ms: f64,
+    /// And from then on.
+    pub longest_gap_after_ms: f64,
+    /// How long it took to read the file with three nodes down, while a write waited.
+    pub read_ms: f64,
+    /// How long that write waited.
+    pub pause_ms: f64,
+    /// How long the restarted nodes took to come level, their start included.
+    pub level_ms: f64,
+    /// Records that they had when they first answered.
+    pub records_before: u64,
+    /// Records that they had been brought when they were level.
+    pub records_brought: u64,
+    /// From the signal that froze the writer to the first durable write of the other one, whose
+    /// start as a process is part of it.
+    pub takeover_ms: f64,
+    /// Writes that the overtaken writer refused; it acknowledged none that it was asked for late.
+    pub refused: u64,
+    /// From the signal that let it go on to its first refusal.
+    pub refused_ms: f64,
+    /// And to its end.
+    pub ended_ms: f64,
+    /// Acknowledged pages beside the file, all of them found by strict reads.
+    pub pages_verified: u64,
+    /// How long it took to read everything back through the new writer.
+    pub verify_ms: f64,
 }
 
 /// Tells the whole story, and returns what it measured.
@@ -133,20 +209,35 @@ fn tell(
     directory: &Path,
     narrator: &mut Narrator<'_>,
 ) -> Result<Measured, DemoError> {
+    if let Some(bug) = options.mutant {
+        let (name, summary) = (bug.name(), bug.summary().trim());
+        narrator.step(&format!("Every process below has the seeded bug {name}: {summary}"))?;
+    }
     let source = match &options.file {
         Some(path) => Source::examine(path)?,
         None => Source::generate(&directory.join("file"), options.size_mb)?,
     };
-    narrator.step(&format!(
-        "A file of {:.1} MB, SHA-256 {}",
-        megabytes(source.bytes),
-        source.digest
-    ))?;
+    narrator.step(&format!("A file of {:.1} MB", megabytes(source.bytes)))?;
+    narrator.detail(&format!("SHA-256 {}", source.digest))?;
 
-    let (started, cluster) = narrator.time(|| Cluster::start(&options.executable, directory));
+    let (started, cluster) =
+        narrator.time(|| Cluster::start_mutant(&options.executable, directory, options.mutant));
     let mut cluster = cluster?;
-    let measured = tell_of_cluster(&source, &mut cluster, started, narrator);
-    if measured.is_err() {
+    let count = cluster.positions().count();
+    narrator.step(&format!(
+        "{count} storage nodes, two in each of three zones, and a writer: a process each, ready in \
+         {}",
+        shown(started)
+    ))?;
+    let measured = Measured {
+        file_bytes: source.bytes,
+        sha256: source.digest.to_string(),
+        start_ms: milliseconds(started),
+        ..Measured::default()
+    };
+    let story = Story { source, cluster: &mut cluster, narrator, pen: Pen::new(), measured };
+    let measured = story.tell();
+    if measured.is_err() && options.mutant.is_none() {
         examine(&cluster, narrator)?;
         // A node that has ended by itself knows more about the cause.
         cluster.check_alive()?;
@@ -154,124 +245,182 @@ fn tell(
     measured
 }
 
-fn tell_of_cluster(
-    source: &Source,
-    cluster: &mut Cluster,
-    started: Duration,
-    narrator: &mut Narrator<'_>,
-) -> Result<Measured, DemoError> {
-    let segments = cluster.positions().count();
-    narrator.step(&format!(
-        "{segments} storage nodes, two in each of three zones, one process each, ready in {}",
-        shown(started)
-    ))?;
-
-    let (opening, first) = narrator.time(|| open(cluster));
-    let first = first?;
-    let epoch = first.opened().epoch;
-    narrator.step(&format!("A writer opens the volume as {epoch} in {}", shown(opening)))?;
-
-    let victims: Vec<Position> = cluster.positions().skip(2).take(2).collect();
-    let (load, loaded) = narrator.time(|| {
-        source.load(&first, || victims.iter().try_for_each(|victim| cluster.kill(*victim)))
-    });
-    let loaded = loaded?;
-    narrator.step(&format!(
-        "Loaded in {}, {:.0} MB/s, each page durable on four of six disks",
-        shown(load),
-        rate(source.bytes, load)
-    ))?;
-    narrator.detail(&format!(
-        "in the middle, at {:.1} MB acknowledged, nodes {} (a whole zone) were ended by SIGKILL",
-        megabytes(loaded.acknowledged_at_kill),
-        named(&victims)
-    ))?;
-
-    let (read, same) = narrator.time(|| source.compare(&first));
-    same?;
-    narrator.step(&format!(
-        "Read back with two nodes down in {}, {:.0} MB/s: the same SHA-256",
-        shown(read),
-        rate(source.bytes, read)
-    ))?;
-
-    let level = come_level(cluster, &victims, loaded.last, narrator)?;
-
-    let (takeover, second) = narrator.time(|| open(cluster));
-    let second = second?;
-    let newer = second.opened().epoch;
-    narrator.step(&format!("A second writer takes over as {newer} in {}", shown(takeover)))?;
-    refuse_first(&first, newer, narrator)?;
-
-    let (again, same) = narrator.time(|| source.compare(&second));
-    same?;
-    narrator.step(&format!(
-        "The second writer reads everything back in {}: the same SHA-256",
-        shown(again)
-    ))?;
-    drop((first, second));
-    Ok(Measured { bytes: source.bytes, load, read, level, takeover })
+/// A story under way.
+struct Story<'a, 'b> {
+    source: Source,
+    cluster: &'a mut Cluster,
+    narrator: &'a mut Narrator<'b>,
+    pen: Pen,
+    measured: Measured,
 }
 
-fn come_level(
-    cluster: &mut Cluster,
-    victims: &[Position],
-    last: quorate_core::lsn::Lsn,
-    narrator: &mut Narrator<'_>,
-) -> Result<Duration, DemoError> {
-    let mut behind = Vec::new();
-    let (level, statuses) = narrator.time(|| {
-        for victim in victims {
-            behind.push(cluster.restart(*victim)?);
-        }
-        cluster.wait_level(last, LEVEL_MAX)
-    });
-    let statuses = statuses?;
-    narrator.step(&format!(
-        "Nodes {} start again and gossip brings them level in {}",
-        named(victims),
-        shown(level)
-    ))?;
-    for status in behind {
-        narrator.detail(&format!(
-            "{} came back complete up to LSN {}, with {} records",
-            status.position, status.scl, status.records
+impl Story<'_, '_> {
+    fn tell(mut self) -> Result<Measured, DemoError> {
+        let mut writer = self.cluster.give_writer().ok_or(DemoError::WriterGone)?;
+        let mut client = writer.connect(ANSWER_MAX)?;
+        let nodes: Vec<Position> = self.cluster.positions().collect();
+        let zone: Vec<Position> = nodes.iter().copied().skip(2).take(2).collect();
+        let third: Vec<Position> = nodes.into_iter().skip(4).take(1).collect();
+        self.load(&mut client, &zone)?;
+        let mut session = self.pause(&mut writer, &mut client, &zone, &third)?;
+        drop(client);
+        let (writer, mut second) = {
+            let (other, mut second, takeover) =
+                self.pen.take_over(self.cluster, &writer, &mut session)?;
+            self.measured.takeover_ms = milliseconds(takeover.took);
+            self.narrator.step(&format!(
+                "Writer {} is frozen (SIGSTOP) with {} writes under way; another process takes \
+                 over as {}: first durable write after {}",
+                takeover.first,
+                takeover.under_way,
+                takeover.second,
+                shown(takeover.took)
+            ))?;
+            self.refuse(&mut writer, session, &mut second)?;
+            (other, second)
+        };
+        self.verify(writer, &mut second)?;
+        Ok(self.measured)
+    }
+
+    /// Loads the file, and kills a zone in the middle.
+    fn load(&mut self, client: &mut Client, zone: &[Position]) -> Result<(), DemoError> {
+        let (source, cluster) = (&self.source, &mut *self.cluster);
+        let (time, loaded) = self
+            .narrator
+            .time(|| source.load(client, || zone.iter().try_for_each(|node| cluster.kill(*node))));
+        let loaded = loaded?;
+        let measured = &mut self.measured;
+        measured.load_ms = milliseconds(time);
+        measured.bytes_at_kill = loaded.acknowledged_at_kill;
+        measured.longest_gap_before_ms = milliseconds(loaded.longest_gap_before);
+        measured.longest_gap_after_ms = milliseconds(loaded.longest_gap_after);
+        self.narrator.step(&format!(
+            "Loaded in {}, {:.0} MB/s, each page durable on four of six logs",
+            shown(time),
+            rate(self.source.bytes, time)
         ))?;
-    }
-    if let Some(status) = statuses.first() {
-        narrator.detail(&format!(
-            "all six are complete up to LSN {}, with {} records each",
-            status.scl, status.records
+        self.narrator.detail(&format!(
+            "At {:.1} MB nodes {} (a whole zone) were killed (SIGKILL). Writes went on: the \
+             longest gap between two acknowledgements was {} before and {} from then on.",
+            megabytes(loaded.acknowledged_at_kill),
+            named(zone),
+            shown(loaded.longest_gap_before),
+            shown(loaded.longest_gap_after)
         ))?;
+        Ok(())
     }
-    Ok(level)
-}
 
-/// The first writer goes on as if nothing had happened, over pages that the second one will read.
-fn refuse_first(
-    first: &Volume,
-    newer: quorate_core::epoch::VolumeEpoch,
-    narrator: &mut Narrator<'_>,
-) -> Result<(), DemoError> {
-    for attempt in ["next write", "write after that"] {
-        let image = PageImage { page: PageId::new(1), bytes: b"too late".to_vec() };
-        match first.write(vec![image]).and_then(|commit| commit.wait(ANSWER_MAX)) {
-            Ok(_) => return Err(DemoError::NotRefused),
-            Err(VolumeError::Overtaken { by }) if by == newer => {
-                narrator.detail(&format!("the first writer's {attempt}: overtaken by {by}"))?;
-            }
-            Err(error) => return Err(error.into()),
+    /// Kills one node more, shows that a write waits while reads go on, and starts all three again.
+    fn pause(
+        &mut self,
+        writer: &mut WriterSeat,
+        client: &mut Client,
+        zone: &[Position],
+        third: &[Position],
+    ) -> Result<Session, DemoError> {
+        third.iter().try_for_each(|node| self.cluster.kill(*node))?;
+        let before = client.status()?;
+        let mut session = Session::new(writer.connect(ANSWER_MAX)?);
+        let clock = crate::clock::Clock::start();
+        self.pen.begin(&mut session)?;
+        let (source, narrator) = (&self.source, &mut *self.narrator);
+        let (read, same) = narrator.time(|| source.compare(client, Consistency::Snapshot));
+        same?;
+        let after = client.status()?;
+        if after.vdl != before.vdl || after.writes_under_way + after.writes_waiting != 1 {
+            return Err(DemoError::NotPaused);
         }
-    }
-    Ok(())
-}
+        let down: Vec<Position> = zone.iter().chain(third).copied().collect();
+        narrator.step(&format!(
+            "Node {} is killed too: three of six are left. Writes pause, reads go on",
+            named(third)
+        ))?;
+        narrator.detail(&format!(
+            "A write waits at VDL {}. Meanwhile the whole file is read back in {}, {:.0} MB/s: the \
+             same SHA-256.",
+            after.vdl,
+            shown(read),
+            rate(source.bytes, read)
+        ))?;
 
-fn open(cluster: &Cluster) -> Result<Volume, VolumeError> {
-    Volume::open(VolumeConfig {
-        volume: cluster.volume(),
-        segments: vec![cluster.addresses().to_vec()],
-        patience: OPEN_MAX,
-    })
+        let restarted = clock.now();
+        let mut had = Vec::new();
+        for node in &down {
+            had.push(self.cluster.restart(*node)?);
+        }
+        self.pen.wait(&mut session)?;
+        let pause = clock.now().since(crate::clock::Moment::default());
+        let tail = client.status()?.tail;
+        let level = self.cluster.wait_level(tail, LEVEL_MAX)?;
+        let time = clock.now().since(restarted);
+        let records = level.first().map_or(0, |status| status.records);
+        let missed = had.iter().map(|status| records.saturating_sub(status.records));
+        self.measured.records_brought = missed.sum();
+        self.measured.records_before = had.iter().map(|status| status.records).sum();
+        self.measured.read_ms = milliseconds(read);
+        self.measured.pause_ms = milliseconds(pause);
+        self.measured.level_ms = milliseconds(time);
+        self.narrator.step(&format!(
+            "Nodes {} start again and are level after {}",
+            named(&down),
+            shown(time)
+        ))?;
+        self.narrator.detail(&format!(
+            "They came back with {} records in their logs and were brought {} more, mostly by \
+             gossip. The write was acknowledged after {}.",
+            self.measured.records_before,
+            self.measured.records_brought,
+            shown(pause)
+        ))?;
+        Ok(session)
+    }
+
+    /// Lets the overtaken writer go on.
+    fn refuse(
+        &mut self,
+        writer: &mut WriterSeat,
+        session: Session,
+        second: &mut Session,
+    ) -> Result<(), DemoError> {
+        let ended = self.pen.resume(writer, session, second)?;
+        self.measured.refused = ended.refused;
+        self.measured.refused_ms = milliseconds(ended.refused_after);
+        self.measured.ended_ms = milliseconds(ended.ended_after);
+        self.narrator.step(&format!(
+            "The first writer goes on (SIGCONT) and is refused: it tells its clients so after {}, \
+             and has ended after {}",
+            shown(ended.refused_after),
+            shown(ended.ended_after)
+        ))?;
+        self.narrator.detail(&format!(
+            "{} writes refused as overtaken, {} known to be durable before that, none asked for \
+             later acknowledged.",
+            ended.refused, ended.settled
+        ))?;
+        Ok(())
+    }
+
+    /// Reads everything that was ever acknowledged through the writer that has the volume.
+    fn verify(&mut self, mut writer: WriterSeat, second: &mut Session) -> Result<(), DemoError> {
+        let mut client = writer.connect(ANSWER_MAX)?;
+        let (source, pen) = (&self.source, &mut self.pen);
+        let (time, verified) = self.narrator.time(|| {
+            let pages = pen.verify(second)?;
+            source.compare(&mut client, Consistency::Strict)?;
+            Ok::<u64, DemoError>(pages)
+        });
+        self.measured.pages_verified = verified?;
+        self.measured.verify_ms = milliseconds(time);
+        self.cluster.check_alive()?;
+        self.narrator.step(&format!(
+            "All of it held. Strict reads through the new writer, in {}: the file's SHA-256 is the \
+             same, and so are {} acknowledged pages written meanwhile. Nothing is lost.",
+            shown(time),
+            self.measured.pages_verified
+        ))?;
+        Ok(())
+    }
 }
 
 /// Tells how every node is, for whoever has to find out what went wrong.
@@ -314,16 +463,24 @@ fn at(path: &Path) -> impl Fn(io::Error) -> DemoError {
     move |error| DemoError::Io { path: path.to_path_buf(), error }
 }
 
+/// Returns the nodes' names as the cluster's directory has them.
 fn named(positions: &[Position]) -> String {
-    positions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    let name = |position: &Position| NAMES.get(position.index()).map_or("?", |(name, _)| *name);
+    positions.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
+    if time < Duration::from_millis(10) {
+        format!("{:.1} ms", milliseconds(time))
+    } else if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
     } else {
         format!("{:.2} s", time.as_secs_f64())
     }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn megabytes(bytes: u64) -> f64 {

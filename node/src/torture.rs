@@ -12,13 +12,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use quorate_core::id::{PageId, Position};
+use quorate_core::rules::Bug;
 use serde::{Deserialize, Serialize};
 
 pub mod book;
 mod fault;
 mod field;
 pub mod ledger;
-mod load;
+pub(crate) mod load;
 pub mod proxy;
 
 pub use fault::{Fault, Fired};
@@ -58,6 +59,10 @@ pub struct Options {
     pub in_flight: usize,
     /// What everything random follows from, but for the timing of processes.
     pub seed: u64,
+    /// The kinds of faults, in turns; all of them, [`Fault::ALL`], unless it is about some.
+    pub faults: Vec<Fault>,
+    /// A seeded bug in every process, to show that it is noticed.
+    pub mutant: Option<Bug>,
 }
 
 /// Why a torture ended early: what it was looking for, or that it can't be carried out.
@@ -184,7 +189,7 @@ struct Torture<'a> {
 
 impl<'a> Torture<'a> {
     fn start(options: &'a Options, random: &'a mut fastrand::Rng) -> Result<Self, TortureError> {
-        let mut field = Field::start(&options.executable, &options.directory)?;
+        let mut field = Field::start(options)?;
         let slot = Slot::One;
         let session = Session::new(field.open(slot)?);
         Ok(Self {
@@ -202,7 +207,7 @@ impl<'a> Torture<'a> {
 
     fn cycle(&mut self, cycle: u64, findings: &mut Findings) -> Result<(), TortureError> {
         if self.coming.is_empty() {
-            self.coming = Fault::ALL.to_vec();
+            self.coming.clone_from(&self.options.faults);
             self.random.shuffle(&mut self.coming);
         }
         let fault = self.coming.pop().unwrap_or(Fault::KillNodes);
@@ -229,14 +234,14 @@ impl<'a> Torture<'a> {
             self.fill();
             match self.session.step(&mut self.book)? {
                 Step::Acknowledged => acknowledged += 1,
-                Step::Over => {
+                Step::Gone | Step::Refused(_) => {
                     self.field.check_alive()?;
                     return Err(TortureError::WriterGone);
                 }
             }
         }
         while self.session.under_way() > 0 {
-            if self.session.step(&mut self.book)? == Step::Over {
+            if self.session.step(&mut self.book)? != Step::Acknowledged {
                 return Err(TortureError::WriterGone);
             }
         }
@@ -336,7 +341,7 @@ impl<'a> Torture<'a> {
         let successor = Session::new(self.field.open(self.slot)?);
         let mut zombie = std::mem::replace(&mut self.session, successor);
         self.fill();
-        if self.session.step(&mut self.book)? == Step::Over {
+        if self.session.step(&mut self.book)? != Step::Acknowledged {
             return Err(TortureError::WriterGone);
         }
         let took = self.clock.now().since(start).as_secs_f64() * 1e3;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::rules::{Rules, Sound};
+
 use crate::answer::{Answer, Outcome, answer};
 use crate::clock::Moment;
 use crate::env::Environment;
@@ -42,8 +44,8 @@ pub enum WriterError {
 }
 
 /// A writer process over any environment.
-pub struct WriterProcess<E: Environment> {
-    driver: VolumeDriver<E>,
+pub struct WriterProcess<E: Environment, R: Rules = Sound> {
+    driver: VolumeDriver<E, R>,
     /// Held open: the loop ends when this side is gone.
     _commands: Arc<Mailbox<Command>>,
     opened: Answer<Result<Opened, VolumeError>>,
@@ -56,9 +58,25 @@ impl<E: Environment> WriterProcess<E> {
     /// # Errors
     /// [`WriterError`] says why it can't start.
     pub fn start(env: E, config: VolumeConfig, listen: SocketAddr) -> Result<Self, WriterError> {
+        Self::start_under(Sound, env, config, listen)
+    }
+}
+
+impl<E: Environment, R: Rules> WriterProcess<E, R> {
+    /// [`WriterProcess::start`] with a writer that obeys `rules`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_under(
+        rules: R,
+        env: E,
+        config: VolumeConfig,
+        listen: SocketAddr,
+    ) -> Result<Self, WriterError> {
         let commands = Arc::new(Mailbox::new(1));
         let (opening, opened) = answer();
-        let mut driver = VolumeDriver::start(env, config, Arc::clone(&commands), opening)?;
+        let mut driver =
+            VolumeDriver::start_under(rules, env, config, Arc::clone(&commands), opening)?;
         driver.listen(listen).map_err(|error| WriterError::Listen { address: listen, error })?;
         Ok(Self { driver, _commands: commands, opened })
     }

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
+use quorate_core::rules::Bug;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The most bytes of a process's own words that an error repeats.
@@ -20,18 +21,22 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts `executable KIND --config CONFIG --leashed`, in a process group of its own: what a
-    /// terminal sends to this process's group is for this process to pass on.
+    /// Starts `executable KIND --config CONFIG --leashed`, with the seeded bug `mutant` if there is
+    /// one, in a process group of its own: what a terminal sends to this process's group is for
+    /// this process to pass on.
     pub(crate) fn start(
         executable: &Path,
         kind: &str,
         config: &Path,
         words: &Path,
+        mutant: Option<Bug>,
     ) -> io::Result<Self> {
-        let mut child = Command::new(executable)
-            .args([kind, "--config"])
-            .arg(config)
-            .arg("--leashed")
+        let mut command = Command::new(executable);
+        command.args([kind, "--config"]).arg(config).arg("--leashed");
+        if let Some(bug) = mutant {
+            command.args(["--mutant", bug.name()]);
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(words)?)

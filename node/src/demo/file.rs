@@ -1,19 +1,21 @@
 //! The file of the demonstration: generated or given, loaded into a volume, read back from it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use quorate_core::id::PageId;
-use quorate_core::lsn::Lsn;
+use quorate_core::id::{PageId, Ticket};
 use sha2::Digest as _;
 
-use super::{ANSWER_MAX, DemoError, at};
+use super::{DemoError, at};
+use crate::client::{Client, ClientError, Outcome};
+use crate::clock::Clock;
 use crate::cluster::ClusterError;
 use crate::payload::PAGE_BYTES_MAX;
-use crate::volume::{Commit, Consistency, PageImage, PageRead, Volume};
+use crate::volume::{Consistency, PageImage};
 
 /// Pages in one mini-transaction.
 const PAGES_PER_WRITE: usize = 16;
@@ -22,7 +24,7 @@ const PAGES_PER_WRITE: usize = 16;
 const WRITES_FLYING: usize = 96;
 
 /// Pages asked for and not read yet.
-const READS_FLYING: usize = 256;
+const READS_FLYING: u64 = 256;
 
 /// The page that says how long the file is and what its digest is; the file begins behind it.
 const MANIFEST: PageId = PageId::new(0);
@@ -46,12 +48,14 @@ pub(super) struct Source {
 }
 
 /// What loading came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Loaded {
-    /// The last consistency point.
-    pub(super) last: Lsn,
     /// The bytes that had been acknowledged when nodes were killed.
     pub(super) acknowledged_at_kill: u64,
+    /// The longest time between two acknowledgements before that.
+    pub(super) longest_gap_before: Duration,
+    /// And from then on.
+    pub(super) longest_gap_after: Duration,
 }
 
 impl Source {
@@ -86,20 +90,22 @@ impl Source {
         Ok(Self { path: path.to_path_buf(), bytes, digest: Digest(sum.finalize().into()) })
     }
 
-    /// Writes the file into `volume`, and calls `in_the_middle` when half of it is acknowledged,
+    /// Writes the file through `client`, and calls `in_the_middle` when half of it is acknowledged,
     /// with the next writes under way.
     pub(super) fn load(
         &self,
-        volume: &Volume,
+        client: &mut Client,
         in_the_middle: impl FnOnce() -> Result<(), ClusterError>,
     ) -> Result<Loaded, DemoError> {
+        let clock = Clock::start();
         let mut in_the_middle = Some(in_the_middle);
-        let mut loaded = Loaded { last: Lsn::ZERO, acknowledged_at_kill: 0 };
-        let mut flying: VecDeque<(Commit, u64)> = VecDeque::new();
+        let mut loaded = Loaded::default();
+        let mut flying: BTreeMap<Ticket, u64> = BTreeMap::new();
         let mut acknowledged = 0u64;
         let mut pages = Pages::open(&self.path)?;
         let mut next = MANIFEST.get();
         let mut is_at_end = false;
+        let mut last = clock.now();
         while !is_at_end || !flying.is_empty() {
             if !is_at_end {
                 let mut images = Vec::new();
@@ -114,19 +120,25 @@ impl Source {
                     images.push(PageImage { page: MANIFEST, bytes: self.manifest() });
                 }
                 let bytes = images.iter().map(|image| image.bytes.len() as u64).sum();
-                flying.push_back((volume.write(images)?, bytes));
+                flying.insert(client.write(&images)?, bytes);
             }
-            if (flying.len() >= WRITES_FLYING || is_at_end)
-                && let Some((commit, bytes)) = flying.pop_front()
+            if flying.len() < WRITES_FLYING && !is_at_end {
+                continue;
+            }
+            acknowledged = acknowledged.saturating_add(next_written(client, &mut flying)?);
+            let now = clock.now();
+            let gap = if in_the_middle.is_some() {
+                &mut loaded.longest_gap_before
+            } else {
+                &mut loaded.longest_gap_after
+            };
+            *gap = now.since(last).max(*gap);
+            last = now;
+            if acknowledged >= self.bytes / 2
+                && let Some(in_the_middle) = in_the_middle.take()
             {
-                loaded.last = commit.wait(ANSWER_MAX)?.cpl;
-                acknowledged = acknowledged.saturating_add(bytes);
-                if acknowledged >= self.bytes / 2
-                    && let Some(in_the_middle) = in_the_middle.take()
-                {
-                    in_the_middle()?;
-                    loaded.acknowledged_at_kill = acknowledged;
-                }
+                in_the_middle()?;
+                loaded.acknowledged_at_kill = acknowledged;
             }
         }
         Ok(loaded)
@@ -137,29 +149,56 @@ impl Source {
         [self.bytes.to_le_bytes().as_slice(), &digest].concat()
     }
 
-    /// Reads the file back from `volume` and compares it with what was loaded.
-    pub(super) fn compare(&self, volume: &Volume) -> Result<(), DemoError> {
+    /// Reads the file back through `client` and compares it with what was loaded.
+    pub(super) fn compare(
+        &self,
+        client: &mut Client,
+        consistency: Consistency,
+    ) -> Result<(), DemoError> {
         let expected = self.digest;
-        let manifest = volume.read(MANIFEST, Consistency::Strict)?.wait(ANSWER_MAX)?.bytes;
+        let manifest = client.read_now(MANIFEST, Consistency::Strict)?.bytes;
         if manifest != self.manifest() {
             let found = Digest(sha2::Sha256::digest(&manifest).into());
             return Err(DemoError::Different { expected, found });
         }
         let count = self.bytes.div_ceil(PAGE_BYTES_MAX as u64);
-        let mut wanted = 1..=count;
-        let mut flying: VecDeque<PageRead> = VecDeque::new();
         let mut sum = sha2::Sha256::new();
-        loop {
-            while flying.len() < READS_FLYING
-                && let Some(page) = wanted.next()
-            {
-                flying.push_back(volume.read(PageId::new(page), Consistency::Snapshot)?);
+        let mut asked = 1;
+        // Answers come in any order.
+        let mut early: BTreeMap<PageId, Vec<u8>> = BTreeMap::new();
+        for page in (1..=count).map(PageId::new) {
+            while asked <= count && asked < page.get().saturating_add(READS_FLYING) {
+                client.read(PageId::new(asked), consistency)?;
+                asked = asked.saturating_add(1);
             }
-            let Some(read) = flying.pop_front() else { break };
-            sum.update(&read.wait(ANSWER_MAX)?.bytes);
+            let bytes = loop {
+                if let Some(bytes) = early.remove(&page) {
+                    break bytes;
+                }
+                match client.receive()?.1 {
+                    Outcome::Page(version) => early.insert(version.page, version.bytes),
+                    Outcome::Refused(refusal) => return Err(ClientError::from(refusal).into()),
+                    Outcome::Status(_) | Outcome::Written(_) => {
+                        return Err(ClientError::Unexpected.into());
+                    }
+                };
+            };
+            sum.update(&bytes);
         }
         let found = Digest(sum.finalize().into());
         if found == expected { Ok(()) } else { Err(DemoError::Different { expected, found }) }
+    }
+}
+
+/// Waits for the next acknowledgement, and returns the bytes that it is about.
+fn next_written(
+    client: &mut Client,
+    flying: &mut BTreeMap<Ticket, u64>,
+) -> Result<u64, ClientError> {
+    match client.receive()? {
+        (ticket, Outcome::Written(_)) => flying.remove(&ticket).ok_or(ClientError::Unexpected),
+        (_, Outcome::Refused(refusal)) => Err(refusal.into()),
+        (_, Outcome::Page(_) | Outcome::Status(_)) => Err(ClientError::Unexpected),
     }
 }
 

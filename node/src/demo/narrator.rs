@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
+/// The most columns of a line: what every terminal has.
+const COLUMNS_MAX: usize = 80;
+
+/// The columns in front of a step, for the time.
+const STEP_INDENT: usize = 11;
+
+/// The columns in front of a detail.
+const DETAIL_INDENT: usize = 13;
+
 /// Tells what happens, with the time since the beginning.
 pub struct Narrator<'a> {
     clock: Clock,
@@ -38,11 +47,12 @@ impl<'a> Narrator<'a> {
     /// # Errors
     /// When nobody can be told.
     pub fn step(&mut self, text: &str) -> io::Result<()> {
-        let time = self.clock.now().to_string();
-        if self.is_coloured {
-            writeln!(self.out, "\x1b[2m{time:>9}\x1b[0m  \x1b[1m{text}\x1b[0m")?;
-        } else {
-            writeln!(self.out, "{time:>9}  {text}")?;
+        let mut time = format!("{:>9}", self.clock.now().to_string());
+        let (dim, bold, end) =
+            if self.is_coloured { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        for line in wrap(text, COLUMNS_MAX - STEP_INDENT) {
+            writeln!(self.out, "{dim}{time}{end}  {bold}{line}{end}")?;
+            time = " ".repeat(STEP_INDENT - 2);
         }
         self.out.flush()
     }
@@ -52,7 +62,9 @@ impl<'a> Narrator<'a> {
     /// # Errors
     /// When nobody can be told.
     pub fn detail(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{:>9}    {text}", "")?;
+        for line in wrap(text, COLUMNS_MAX - DETAIL_INDENT) {
+            writeln!(self.out, "{:DETAIL_INDENT$}{line}", "")?;
+        }
         self.out.flush()
     }
 
@@ -61,5 +73,32 @@ impl<'a> Narrator<'a> {
         let before = self.clock.now();
         let done = does();
         (self.clock.now().since(before), done)
+    }
+}
+
+/// Breaks a text between words into lines of at most `columns`; a longer word has its own line.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line that the terminal breaks in the middle of a word can't be read.
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("incompressible word", 4), ["incompressible", "word"]);
     }
 }

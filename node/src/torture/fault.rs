@@ -58,6 +58,19 @@ impl Fault {
             | Self::Reset => false,
         }
     }
+
+    /// Returns whether links between processes are at fault.
+    #[must_use]
+    pub const fn is_of_links(self) -> bool {
+        match self {
+            Self::CutWriter | Self::CutZone | Self::CutOneWay | Self::Delay | Self::Reset => true,
+            Self::KillNodes
+            | Self::KillWriter
+            | Self::KillWriterAndZone
+            | Self::StopNodes
+            | Self::StopWriter => false,
+        }
+    }
 }
 
 /// How often each kind of fault happened.

@@ -11,9 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use quorate_core::id::{PgId, Position};
+use quorate_core::rules::Bug;
 
-use super::TortureError;
 use super::proxy::{Condition, LinkId, Proxy};
+use super::{Options, TortureError};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::cluster::process::{Running, last_words};
@@ -79,6 +80,7 @@ struct Seat {
 #[derive(Debug)]
 pub(super) struct Field {
     executable: PathBuf,
+    mutant: Option<Bug>,
     volume: VolumeId,
     proxy: Proxy,
     seats: BTreeMap<End, Seat>,
@@ -86,15 +88,18 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// Starts six nodes of a new volume, with their logs under `directory`.
-    pub(super) fn start(executable: &Path, directory: &Path) -> Result<Self, TortureError> {
+    /// Starts six nodes of a new volume, with their logs in the options' directory. Without faults
+    /// of links there are none: everybody reaches the nodes directly.
+    pub(super) fn start(options: &Options) -> Result<Self, TortureError> {
+        let has_links = options.faults.iter().any(|fault| fault.is_of_links());
         let volume = VolumeId::new(random()?);
         let positions: Vec<Position> = Position::first(NAMES.len()).collect();
         let ends = positions.iter().map(|position| End::Node(*position));
         let ends: Vec<End> = ends.chain([Slot::One, Slot::Two].map(End::Writer)).collect();
         let addresses = free_addresses(ends.len())?;
         let mut field = Self {
-            executable: executable.to_path_buf(),
+            executable: options.executable.clone(),
+            mutant: options.mutant,
             volume,
             seats: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -103,7 +108,7 @@ impl Field {
         for (end, listen) in ends.iter().zip(&addresses) {
             let mut reached = Vec::new();
             for (position, address) in positions.iter().zip(&addresses) {
-                if *end == End::Node(*position) {
+                if !has_links || *end == End::Node(*position) {
                     reached.push(*address);
                     continue;
                 }
@@ -111,7 +116,7 @@ impl Field {
                 field.links.insert((*end, *position), link);
                 reached.push(through);
             }
-            field.sit(*end, *listen, reached, directory)?;
+            field.sit(*end, *listen, reached, &options.directory)?;
         }
         for position in &positions {
             field.start_process(End::Node(*position))?;
@@ -170,13 +175,13 @@ impl Field {
     }
 
     fn start_process(&mut self, end: End) -> Result<(), TortureError> {
-        let executable = self.executable.clone();
+        let (executable, mutant) = (self.executable.clone(), self.mutant);
         let seat = self.seat(end)?;
         let kind = match end {
             End::Node(_) => "node",
             End::Writer(_) => "writer",
         };
-        seat.process = Some(Running::start(&executable, kind, &seat.config, &seat.words)?);
+        seat.process = Some(Running::start(&executable, kind, &seat.config, &seat.words, mutant)?);
         seat.is_stopped = false;
         Ok(())
     }

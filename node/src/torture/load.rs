@@ -2,46 +2,55 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, Ticket};
 
 use super::TortureError;
 use super::book::{Attempt, Book};
 use crate::client::{Client, ClientError, Outcome};
 use crate::volume::{Consistency, PageImage};
+use crate::wire::client::ClientRefusal;
 
 /// A connection to a writer with its writes under way.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     client: Client,
     under_way: BTreeMap<Ticket, (PageId, Attempt)>,
 }
 
 /// What became of the next reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A write was acknowledged.
     Acknowledged,
-    /// The writer is gone, or has been overtaken: what is under way stays in doubt.
-    Over,
+    /// The writer is gone: what is under way stays in doubt.
+    Gone,
+    /// The writer refuses, because it has been overtaken or ends: what was refused stays in doubt.
+    Refused(ClientRefusal),
 }
 
 impl Session {
-    pub(super) const fn new(client: Client) -> Self {
+    pub(crate) const fn new(client: Client) -> Self {
         Self { client, under_way: BTreeMap::new() }
     }
 
-    pub(super) fn under_way(&self) -> usize {
+    /// Returns the epoch of the writer.
+    pub(crate) const fn epoch(&self) -> VolumeEpoch {
+        self.client.welcome().epoch
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
     /// Begins to write `page`; `false` when the writer is gone.
-    pub(super) fn write(&mut self, book: &mut Book, page: PageId) -> bool {
+    pub(crate) fn write(&mut self, book: &mut Book, page: PageId) -> bool {
         let (attempt, bytes) = book.attempt(page);
         self.send(page, attempt, bytes)
     }
 
     /// Begins to write `page` through a writer that has been overtaken; `false` when it is gone.
-    pub(super) fn write_overtaken(&mut self, book: &mut Book, page: PageId) -> bool {
+    pub(crate) fn write_overtaken(&mut self, book: &mut Book, page: PageId) -> bool {
         let (attempt, bytes) = book.attempt_overtaken(page);
         self.send(page, attempt, bytes)
     }
@@ -57,7 +66,7 @@ impl Session {
     }
 
     /// Waits for the next reply and notes it.
-    pub(super) fn step(&mut self, book: &mut Book) -> Result<Step, TortureError> {
+    pub(crate) fn step(&mut self, book: &mut Book) -> Result<Step, TortureError> {
         match self.client.receive() {
             Ok((ticket, Outcome::Written(_))) => {
                 if let Some((page, attempt)) = self.under_way.remove(&ticket) {
@@ -65,17 +74,20 @@ impl Session {
                 }
                 Ok(Step::Acknowledged)
             }
-            Ok((_, Outcome::Refused(_))) => Ok(Step::Over),
+            Ok((ticket, Outcome::Refused(refusal))) => {
+                self.under_way.remove(&ticket);
+                Ok(Step::Refused(refusal))
+            }
             Ok((_, Outcome::Page(_) | Outcome::Status(_))) => Err(TortureError::Confused),
             Err(ClientError::TimedOut(_)) => Err(TortureError::Stuck { doing: "writing" }),
-            Err(_) => Ok(Step::Over),
+            Err(_) => Ok(Step::Gone),
         }
     }
 
     /// Takes every reply of a writer that has been overtaken, until it is gone.
-    pub(super) fn drain(mut self, book: &mut Book) -> Result<(), TortureError> {
+    pub(crate) fn drain(mut self, book: &mut Book) -> Result<(), TortureError> {
         while !self.under_way.is_empty() {
-            if self.step(book)? == Step::Over {
+            if self.step(book)? == Step::Gone {
                 return Ok(());
             }
         }
@@ -84,7 +96,7 @@ impl Session {
 
     /// Reads `pages` strictly, `in_flight` at a time, and compares them with the book. `false`
     /// when the writer is gone.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &mut self,
         book: &mut Book,
         pages: &[PageId],
