@@ -49,6 +49,27 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Whoever closes a volume must not wait for a quorum that is gone.
+#[test]
+fn a_volume_without_a_quorum_is_closed_at_once() {
+    let mut cluster = Cluster::start(Path::new(PROGRAM), &directory("closed")).unwrap();
+    let volume = open(&cluster).unwrap();
+    for index in 0..4 {
+        cluster.kill(position(index)).unwrap();
+    }
+    // More than are under way at a time: the others wait for room that never comes.
+    let reads: Vec<_> = (0..1_030)
+        .map(|page| volume.read(PageId::new(page), Consistency::Strict).unwrap())
+        .collect();
+    let (done, closed) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        drop(volume);
+        done.send(()).unwrap();
+    });
+    closed.recv_timeout(PATIENCE).unwrap();
+    assert!(reads.iter().all(|read| read.wait(PATIENCE).is_err()));
+}
+
 /// The whole promise in one story: what is acknowledged outlives three killed nodes, comes back to
 /// them, and stays out of an overtaken writer's reach.
 #[test]

@@ -24,7 +24,7 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 mod caller;
 mod error;
 
-use caller::{Caller, CallerRole, epoch_of, is_paused};
+use caller::{Caller, CallerRole, asks_too_much, epoch_of, is_paused};
 pub use error::NodeError;
 
 /// The most connections that a node takes.
@@ -226,7 +226,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 Err(_) => continue,
             };
             let mut connection = Connection::new(stream);
-            if self.callers.len() >= CALLERS_MAX {
+            if self.callers.len() >= CALLERS_MAX && !self.make_room() {
                 // Written at once or not at all: whoever floods a node gets nothing kept.
                 if let Ok(frame) = wire::encode(&Envelope::Refused(HelloRefusal::Full), &[]) {
                     connection.send(Arc::new(frame));
@@ -334,6 +334,16 @@ impl<E: Environment, R: Rules> Node<E, R> {
         }
     }
 
+    /// Hangs up on the observer that has been here longest, so that nobody who only looks keeps a
+    /// writer or a segment out; `false` when there is none.
+    fn make_room(&mut self) -> bool {
+        let is_observer = |caller: &Caller<E::Stream>| matches!(caller.role, CallerRole::Observer);
+        let oldest = self.callers.iter().find(|(_, caller)| is_observer(caller));
+        let Some(token) = oldest.map(|(token, _)| *token) else { return false };
+        self.hang_up(token);
+        true
+    }
+
     fn hang_up(&mut self, token: Token) {
         if let Some(mut caller) = self.callers.remove(&token) {
             let _ = caller.connection.flush();
@@ -352,6 +362,9 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 Ok(self.send(token, &Envelope::Status(status)))
             }
             (CallerRole::Segment(position), Envelope::ToSegment(message @ ToSegment::Pull(_))) => {
+                if asks_too_much(&message, self.config.geometry.limits().batch_records_max) {
+                    return Ok(None);
+                }
                 self.give(token, Peer::Segment(position), message, &frame.payload)
             }
             (CallerRole::Writer { instance, .. }, Envelope::ToSegment(message)) => {

@@ -130,6 +130,9 @@ pub enum LogFileError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// There was a log in the directory, and there is none.
+    #[error("its log is gone, although this directory held one")]
+    Gone,
     /// Another process has it.
     #[error("another process has it open")]
     Locked,

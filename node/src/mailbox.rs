@@ -68,6 +68,11 @@ impl<T> Mailbox<T> {
         state.is_asleep
     }
 
+    /// Returns whether the mailbox has been closed, whatever is still in it.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Takes no more letters. Those that are there can still be taken. Returns whether the loop
     /// sleeps: then the caller has to wake it.
     pub fn close(&self) -> bool {

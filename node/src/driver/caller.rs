@@ -54,6 +54,13 @@ pub(super) fn is_paused<L: LogFile, R: Rules, S: Stream>(
     host.waiting_bytes() > WAITING_BYTES_MAX || caller.connection.backlog() > BACKLOG_BYTES_MAX
 }
 
+/// Returns whether a pull lists more records than a batch has: no segment does, and looking each up
+/// would take the node's time from everybody else.
+pub(super) fn asks_too_much(message: &ToSegment, batch_records_max: u32) -> bool {
+    let most = usize::try_from(batch_records_max).unwrap_or(usize::MAX);
+    matches!(message, ToSegment::Pull(pull) if pull.beyond.len() > most)
+}
+
 /// Returns the epoch of a writer's message, or `None` for a message that writers don't send.
 pub(super) fn epoch_of(message: &ToSegment) -> Option<VolumeEpoch> {
     match message {

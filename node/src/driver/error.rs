@@ -105,6 +105,10 @@ fn log_remedy(error: &LogFileError) -> &'static str {
             "The disk is full: free some space, then start the node"
         }
         LogFileError::Io(_) => "Give a directory that this process may write to",
+        LogFileError::Gone => {
+            "A segment that forgets what it acknowledged must not come back: put the log back, or \
+             leave this node down; the other copies have its records"
+        }
         LogFileError::Locked => "End that process, or give this node a directory of its own",
     }
 }
@@ -112,7 +116,8 @@ fn log_remedy(error: &LogFileError) -> &'static str {
 fn remedy(error: &OpenError) -> &'static str {
     match error {
         OpenError::Corrupt(_) | OpenError::Header(format::HeaderError::Corrupt) => {
-            "Keep it for examination and replace the segment: the other copies have its records"
+            "Leave the node down and keep its log for examination: the other copies have its \
+             records. An emptied directory must not come back, and nothing replaces a segment yet"
         }
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {

@@ -213,6 +213,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     }
 
     fn take_commands(&mut self) -> bool {
+        if self.commands.is_closed() {
+            // Nobody is left to ask, or to be answered: what has no room yet is not waited for.
+            return false;
+        }
         let mut may_come = true;
         while self.has_room() {
             if self.waiting.is_empty() {

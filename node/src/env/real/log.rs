@@ -2,13 +2,13 @@
 //! another one the next file is prepared before it is needed.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use self::directory::RealDirectory;
-use self::files::{Reader, Supply, Writer};
+use self::directory::{Directory, RealDirectory};
+use self::files::{Reader, Supply, Writer, is_log};
 use self::layout::Layout;
 use self::preparing::Preparing;
 use super::RealWaker;
@@ -27,6 +27,9 @@ pub(crate) const LOG_NAME: &str = "segment.000000.log";
 
 /// The name of the file that is locked while a process has the directory.
 pub(crate) const LOCK_NAME: &str = "lock";
+
+/// What the locked file says once there is a log beside it.
+const HAS_LOG: &[u8] = b"There is, or was, a log in this directory.\n";
 
 /// What is kept of the memory of a group for another one.
 const GROUP_BYTES_KEPT: usize = 1 << 20;
@@ -86,7 +89,16 @@ impl RealLog {
             Err(TryLockError::WouldBlock) => return Err(LogFileError::Locked),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
+        // A segment that forgets what it has acknowledged must not come back as if it were new.
+        let has_log = directory.names()?.iter().any(|name| is_log(name));
+        if !has_log && lock.metadata()?.len() > 0 {
+            return Err(LogFileError::Gone);
+        }
         let reader = Reader::open(directory.clone(), Layout::STANDARD, header)?;
+        if lock.metadata()?.len() == 0 {
+            (&lock).write_all(HAS_LOG)?;
+            lock.sync_all()?;
+        }
         let reports = Reports { events, waker };
         Ok(Self { reader, directory, _lock: lock, submissions: None, thread: None, reports })
     }

@@ -42,6 +42,11 @@ fn index(name: &OsStr) -> Option<u32> {
     digits.parse().ok().filter(|index| self::name(*index) == name)
 }
 
+/// Returns whether a file of this name is part of a log, of this version or an earlier one.
+pub(super) fn is_log(name: &OsStr) -> bool {
+    name == OLD_NAME || index(name).is_some()
+}
+
 /// Makes the file with this number, with `header` at its beginning and zeros behind it. A crash at
 /// any time leaves all of it or nothing that has its name.
 ///

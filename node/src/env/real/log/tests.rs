@@ -170,3 +170,20 @@ fn a_directory_is_locked() {
     assert!(env.open_log(&directory, &[]).is_ok());
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+/// A segment whose log was deleted has forgotten what it acknowledged and promised: as a new one it
+/// would help to lose both.
+#[test]
+fn a_deleted_log_is_not_made_anew() {
+    let directory = directory("gone");
+    drop(Real::open(&directory));
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap() != LOCK_NAME {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let mut env = RealEnvironment::new().unwrap();
+    assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::Gone)));
+    std::fs::remove_dir_all(directory).unwrap();
+}
