@@ -3,5 +3,6 @@
 
 mod cluster;
 mod commands;
+mod large;
 mod mutants;
 mod tidy;

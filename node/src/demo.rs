@@ -217,8 +217,8 @@ fn tell(
         Some(path) => Source::examine(path)?,
         None => Source::generate(&directory.join("file"), options.size_mb)?,
     };
-    narrator.step(&format!("A file of {:.1} MB", megabytes(source.bytes)))?;
-    narrator.detail(&format!("SHA-256 {}", source.digest))?;
+    narrator.step(&format!("A file of {:.1} MB with this SHA-256:", megabytes(source.bytes)))?;
+    narrator.detail(&source.digest.to_string())?;
 
     let (started, cluster) =
         narrator.time(|| Cluster::start_mutant(&options.executable, directory, options.mutant));
@@ -269,11 +269,11 @@ impl Story<'_, '_> {
                 self.pen.take_over(self.cluster, &writer, &mut session)?;
             self.measured.takeover_ms = milliseconds(takeover.took);
             self.narrator.step(&format!(
-                "Writer {} is frozen (SIGSTOP) with {} writes under way; another process takes \
-                 over as {}: first durable write after {}",
-                takeover.first,
+                "The writer, epoch {}, is frozen (SIGSTOP) with {} writes under way. Another \
+                 process takes over, epoch {}: first durable write after {}",
+                takeover.first.counter(),
                 takeover.under_way,
-                takeover.second,
+                takeover.second.counter(),
                 shown(takeover.took)
             ))?;
             self.refuse(&mut writer, session, &mut second)?;
