@@ -122,9 +122,10 @@ pub enum DemoError {
     Pages(#[from] TortureError),
     /// An overtaken writer acknowledged something.
     #[error(
-        "VIOLATION: writer {first} acknowledged {late} writes that it was asked for after {by} had \
-         taken the volume over. A strict read through {by} finds {missing} of them missing ({page} \
-         is one): acknowledged, and lost"
+        "VIOLATION: the overtaken writer, epoch {}, acknowledged {late} writes that it was asked for \
+         after epoch {} had taken the volume over. Strict reads through the new writer don't find \
+         {missing} of them ({page} is the first): acknowledged, and lost",
+        .first.counter(), .by.counter()
     )]
     Violated {
         /// The overtaken writer.
