@@ -1,13 +1,14 @@
 //! `quorate bench`: durable writes, beside a plain program that does the least.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_node::bench::{self, Options, floor, report};
+use quorate_node::bench::{self, Options, floor, report, takeover};
+use quorate_node::torture::Fault;
 
 /// Where a benchmark works if it isn't told.
 const DIRECTORY: &str = "quorate-bench";
@@ -48,12 +49,30 @@ enum Part {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Takeovers under load: from the end of a writer to the first durable write of the next one.
+    ///
+    /// With 64 writes under way the writer is killed (SIGKILL) or frozen (SIGSTOP), in turns, and
+    /// another process is started at once. Every acknowledged write is read back.
+    Takeover {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// How many takeovers
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        trials: u64,
+        /// One object a line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Bench {
     pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
-        if let Some(Part::FloorNode { dir, listen }) = self.part {
-            return Ok(floor::serve(&dir, listen)?);
+        match self.part {
+            Some(Part::FloorNode { dir, listen }) => return Ok(floor::serve(&dir, listen)?),
+            Some(Part::Takeover { dir, trials, json }) => return take_over(dir, trials, json),
+            None => {}
         }
         std::fs::create_dir(&self.dir).map_err(|error| {
             let shown = self.dir.display();
@@ -86,4 +105,42 @@ impl Bench {
         })?;
         Ok(())
     }
+}
+
+fn take_over(directory: PathBuf, trials: u64, is_json: bool) -> Result<(), Box<dyn Error>> {
+    if directory.exists() {
+        let shown = directory.display();
+        return Err(format!("{shown} exists: give another directory with --dir").into());
+    }
+    let executable = std::env::current_exe()?;
+    let options = takeover::Options { executable, directory, trials, seed: 1 };
+    let shows_progress = io::stderr().is_terminal();
+    let outcome = takeover::run(&options, |findings| {
+        if shows_progress {
+            eprint!("\r{} of {trials} takeovers", findings.cycles);
+        }
+        Ok(())
+    });
+    if shows_progress {
+        eprint!("\r\x1b[K");
+    }
+    let (rows, findings) = outcome?;
+    let mut out = io::stdout().lock();
+    if is_json {
+        return rows
+            .iter()
+            .try_for_each(|row| Ok(writeln!(out, "{}", serde_json::to_string(row)?)?));
+    }
+    writeln!(out, "first durable write of the next writer, ms after the signal")?;
+    writeln!(out, "{:<18} {:>7} {:>9} {:>9} {:>9}", "", "trials", "p50", "p99", "max")?;
+    for takeover::Row { kind, trials, p50_ms, p99_ms, max_ms } in rows {
+        let kind = if kind == Fault::StopWriter { "frozen (SIGSTOP)" } else { "killed (SIGKILL)" };
+        writeln!(out, "{kind:<18} {trials:>7} {p50_ms:>9.1} {p99_ms:>9.1} {max_ms:>9.1}")?;
+    }
+    writeln!(
+        out,
+        "{} writes acknowledged, all of them read back; {} of overtaken writers, none acknowledged",
+        findings.verified, findings.refused
+    )?;
+    Ok(())
 }

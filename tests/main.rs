@@ -3,6 +3,7 @@
 
 mod cluster;
 mod commands;
+mod large;
 mod mutants;
 mod simulation;
 mod tidy;

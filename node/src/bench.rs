@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod floor;
 pub mod report;
 mod run;
+pub mod takeover;
 mod volume;
 
 pub use run::{BenchError, Options, run};

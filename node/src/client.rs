@@ -222,12 +222,20 @@ impl Client {
         }
     }
 
-    /// Asks how the writer is; nothing else may be under way.
+    /// Asks how the writer is.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the request can't be sent.
+    pub fn ask_status(&mut self) -> Result<Ticket, ClientError> {
+        self.ask(Question::Status, &[])
+    }
+
+    /// Asks how the writer is, and waits for it; nothing else may be under way.
     ///
     /// # Errors
     /// [`ClientError`] when it doesn't say.
     pub fn status(&mut self) -> Result<WriterStatus, ClientError> {
-        self.ask(Question::Status, &[])?;
+        self.ask_status()?;
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),

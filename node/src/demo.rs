@@ -122,9 +122,10 @@ pub enum DemoError {
     Pages(#[from] TortureError),
     /// An overtaken writer acknowledged something.
     #[error(
-        "VIOLATION: writer {first} acknowledged {late} writes that it was asked for after {by} had \
-         taken the volume over. A strict read through {by} finds {missing} of them missing ({page} \
-         is one): acknowledged, and lost"
+        "VIOLATION: the overtaken writer, epoch {}, acknowledged {late} writes that it was asked for \
+         after epoch {} had taken the volume over. Strict reads through the new writer don't find \
+         {missing} of them ({page} is the first): acknowledged, and lost",
+        .first.counter(), .by.counter()
     )]
     Violated {
         /// The overtaken writer.
@@ -217,8 +218,8 @@ fn tell(
         Some(path) => Source::examine(path)?,
         None => Source::generate(&directory.join("file"), options.size_mb)?,
     };
-    narrator.step(&format!("A file of {:.1} MB", megabytes(source.bytes)))?;
-    narrator.detail(&format!("SHA-256 {}", source.digest))?;
+    narrator.step(&format!("A file of {:.1} MB with this SHA-256:", megabytes(source.bytes)))?;
+    narrator.detail(&source.digest.to_string())?;
 
     let (started, cluster) =
         narrator.time(|| Cluster::start_mutant(&options.executable, directory, options.mutant));
@@ -269,11 +270,11 @@ impl Story<'_, '_> {
                 self.pen.take_over(self.cluster, &writer, &mut session)?;
             self.measured.takeover_ms = milliseconds(takeover.took);
             self.narrator.step(&format!(
-                "Writer {} is frozen (SIGSTOP) with {} writes under way; another process takes \
-                 over as {}: first durable write after {}",
-                takeover.first,
+                "The writer, epoch {}, is frozen (SIGSTOP) with {} writes under way. Another \
+                 process takes over, epoch {}: first durable write after {}",
+                takeover.first.counter(),
                 takeover.under_way,
-                takeover.second,
+                takeover.second.counter(),
                 shown(takeover.took)
             ))?;
             self.refuse(&mut writer, session, &mut second)?;

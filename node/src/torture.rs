@@ -234,7 +234,7 @@ impl<'a> Torture<'a> {
             self.fill();
             match self.session.step(&mut self.book)? {
                 Step::Acknowledged => acknowledged += 1,
-                Step::Gone | Step::Refused(_) => {
+                Step::Gone | Step::Refused(_) | Step::Told { .. } => {
                     self.field.check_alive()?;
                     return Err(TortureError::WriterGone);
                 }
@@ -329,6 +329,7 @@ impl<'a> Torture<'a> {
                 self.field.kill(End::Node(node))?;
             }
         }
+        let start = self.clock.now();
         if fault == Fault::CutWriter {
             self.set_from(victim, Way::Cut);
         } else if fault == Fault::StopWriter {
@@ -336,7 +337,6 @@ impl<'a> Torture<'a> {
         } else {
             self.field.kill(victim)?;
         }
-        let start = self.clock.now();
         self.slot = self.slot.other();
         let successor = Session::new(self.field.open(self.slot)?);
         let mut zombie = std::mem::replace(&mut self.session, successor);
@@ -361,7 +361,8 @@ impl<'a> Torture<'a> {
         } else {
             self.field.resume(victim)?;
         }
-        zombie.drain(&mut self.book)?;
+        let pages = [self.next_page(), self.next_page()];
+        zombie.exhaust(&mut self.book, &mut self.session, pages, |step| step.map(|_| true))?;
         self.field.kill(victim)
     }
 

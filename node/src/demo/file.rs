@@ -105,7 +105,7 @@ impl Source {
         let mut pages = Pages::open(&self.path)?;
         let mut next = MANIFEST.get();
         let mut is_at_end = false;
-        let mut last = clock.now();
+        let mut last = None;
         while !is_at_end || !flying.is_empty() {
             if !is_at_end {
                 let mut images = Vec::new();
@@ -132,8 +132,8 @@ impl Source {
             } else {
                 &mut loaded.longest_gap_after
             };
-            *gap = now.since(last).max(*gap);
-            last = now;
+            *gap = last.map_or(Duration::ZERO, |last| now.since(last)).max(*gap);
+            last = Some(now);
             if acknowledged >= self.bytes / 2
                 && let Some(in_the_middle) = in_the_middle.take()
             {

@@ -84,7 +84,7 @@ impl Pen {
     pub(super) fn wait(&mut self, session: &mut Session) -> Result<(), DemoError> {
         match session.step(&mut self.book)? {
             Step::Acknowledged => Ok(()),
-            Step::Gone | Step::Refused(_) => Err(DemoError::WriterGone),
+            Step::Gone | Step::Refused(_) | Step::Told { .. } => Err(DemoError::WriterGone),
         }
     }
 
@@ -151,8 +151,10 @@ impl Pen {
         writer.resume()?;
         let resumed = clock.now();
         let mut ended = Ended::default();
-        while session.under_way() > 0 {
-            match session.step(&mut self.book) {
+        let mut other_refusal = None;
+        let pages = [self.page(), self.page()];
+        session.exhaust(&mut self.book, second, pages, |step| {
+            match step {
                 Ok(Step::Acknowledged) => ended.settled += 1,
                 Ok(Step::Refused(ClientRefusal::Overtaken { by: other })) if other == by => {
                     if ended.refused == 0 {
@@ -160,11 +162,15 @@ impl Pen {
                     }
                     ended.refused += 1;
                 }
-                Ok(Step::Refused(refusal)) => return Err(DemoError::OtherRefusal { refusal }),
-                Ok(Step::Gone) => break,
+                Ok(Step::Refused(refusal)) => other_refusal = Some(refusal),
+                Ok(Step::Gone | Step::Told { .. }) => {}
                 Err(TortureError::Violation(Violation::Zombie { page, .. })) => late.push(page),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
+            Ok(late.len() < LATE_WRITES)
+        })?;
+        if let Some(refusal) = other_refusal {
+            return Err(DemoError::OtherRefusal { refusal });
         }
         if !late.is_empty() {
             return Err(self.convict(first, &late, second));

@@ -25,6 +25,9 @@ pub(crate) enum Step {
     Acknowledged,
     /// The writer is gone: what is under way stays in doubt.
     Gone,
+    /// The writer said how it is: so many writes wait for their LSNs, of those that it was asked
+    /// for before.
+    Told { waiting: u64 },
     /// The writer refuses, because it has been overtaken or ends: what was refused stays in doubt.
     Refused(ClientRefusal),
 }
@@ -75,16 +78,59 @@ impl Session {
                 Ok(Step::Acknowledged)
             }
             Ok((ticket, Outcome::Refused(refusal))) => {
-                self.under_way.remove(&ticket);
-                Ok(Step::Refused(refusal))
+                // Whoever refuses to say how it is has nothing that waits.
+                let is_write = self.under_way.remove(&ticket).is_some();
+                Ok(if is_write { Step::Refused(refusal) } else { Step::Told { waiting: 0 } })
             }
-            Ok((_, Outcome::Page(_) | Outcome::Status(_))) => Err(TortureError::Confused),
+            Ok((_, Outcome::Status(status))) => Ok(Step::Told { waiting: status.writes_waiting }),
+            Ok((_, Outcome::Page(_))) => Err(TortureError::Confused),
             Err(ClientError::TimedOut(_)) => Err(TortureError::Stuck { doing: "writing" }),
             Err(_) => Ok(Step::Gone),
         }
     }
 
-    /// Takes every reply of a writer that has been overtaken, until it is gone.
+    /// Takes every reply of a writer that has been overtaken and goes on, until it is gone or
+    /// `hear` says no.
+    ///
+    /// A writer that nobody fences is found out for certain: once it has given LSNs to all that it
+    /// was asked for, `second`, which overtook it, makes a write durable, on the first of `pages`.
+    /// That one lies above those LSNs, and so do the SCLs with which segments acknowledge the next
+    /// write of the overtaken one, on the second of `pages`.
+    pub(crate) fn exhaust(
+        &mut self,
+        book: &mut Book,
+        second: &mut Self,
+        pages: [PageId; 2],
+        mut hear: impl FnMut(Result<Step, TortureError>) -> Result<bool, TortureError>,
+    ) -> Result<(), TortureError> {
+        let [above, last] = pages;
+        let mut can_ask = self.client.ask_status().is_ok();
+        while !self.under_way.is_empty() {
+            match self.step(book) {
+                Ok(Step::Gone) => return Ok(()),
+                Ok(Step::Told { waiting }) if waiting > 0 && can_ask => {
+                    can_ask = self.client.ask_status().is_ok();
+                }
+                Ok(Step::Told { .. }) => {
+                    second.write(book, above);
+                    while second.under_way() > 0 {
+                        if second.step(book)? != Step::Acknowledged {
+                            return Err(TortureError::WriterGone);
+                        }
+                    }
+                    self.write_overtaken(book, last);
+                }
+                other => {
+                    if !hear(other)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every reply of a writer that was killed, until it is gone.
     pub(crate) fn drain(mut self, book: &mut Book) -> Result<(), TortureError> {
         while !self.under_way.is_empty() {
             if self.step(book)? == Step::Gone {
