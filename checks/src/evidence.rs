@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::{fleet, kill, source};
+use crate::{fleet, kill, source, tla};
 
 /// A row of `evidence/acks.jsonl`, as the benchmark prints it.
 #[derive(Debug, serde::Deserialize)]
@@ -22,10 +22,12 @@ struct Acks {
 /// When a ledger can't be read.
 pub fn render(folder: &Path) -> Result<String, String> {
     let runs: Vec<fleet::Row> = ledger(&folder.join("run.jsonl"))?;
+    let ties: Vec<tla::Row> = ledger(&folder.join("tla.jsonl"))?;
     let kills: Vec<kill::Row> = ledger(&folder.join("kill.jsonl"))?;
     let acks: Vec<Acks> = ledger(&folder.join("acks.jsonl"))?;
     let mut text = String::from(HEAD);
     render_runs(&mut text, &runs);
+    render_ties(&mut text, &ties);
     render_kills(&mut text, &kills);
     render_acks(&mut text, &acks);
     Ok(text)
@@ -83,6 +85,37 @@ fn render_runs(text: &mut String, runs: &[fleet::Row]) {
          peak memory of the whole process: of small configurations they say how large the program \
          is."
     );
+}
+
+/// Shows the core beside the engines of TLA+, one core each, where both explore the same states.
+fn render_ties(text: &mut String, rows: &[tla::Row]) {
+    let _ = writeln!(text, "\n## The same bound, by the core and by the engines of TLA+\n");
+    let _ = writeln!(
+        text,
+        "Made by `TLC_JAR=.. quorate check tla --json > evidence/tla.jsonl`; the jar is the TLA+ \
+         project's. Each engine on one core, breadth first, with all invariants; TLC's seconds \
+         include the start of its machine. At these bounds all must count the same.\n"
+    );
+    sources(text, rows.iter().map(|row| (row.core.as_str(), row.models.as_str())));
+    let _ = writeln!(
+        text,
+        "| bound | engine | distinct states | depth | verdict | seconds | states/s |\n\
+         |---|---|---|---|---|---|---|"
+    );
+    let is_tied = |name: &str| rows.iter().any(|row| row.name == name && row.engine == tla::CORE);
+    for row in rows.iter().filter(|row| is_tied(&row.name)) {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {:.2} | {:.0} |",
+            row.name,
+            row.engine,
+            row.states,
+            row.depth,
+            row.verdict,
+            row.seconds,
+            float(row.states) / row.seconds,
+        );
+    }
 }
 
 fn render_kills(text: &mut String, kills: &[kill::Row]) {
