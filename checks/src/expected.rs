@@ -41,6 +41,12 @@ pub const PINS: &[Pin] = &[
     pin("two-groups-r2", 209_775, 1_550_142, 29),
     pin("gossip-messages", 70_165, 1_053_187, 106),
     pin("resend-e2", 40_862, 461_595, 27),
+    pin("two-groups-e3-four", 21_823_644, 270_917_351, 42),
+    pin("zombie-e3r2", 40_172_250, 1_031_855_646, 43),
+    pin("zombie-e4r1", 95_980_378, 2_642_090_396, 47),
+    pin("recovery-split-gossip", 805_372, 9_004_590, 41),
+    pin("mtr-e2r2", 6_917_621, 191_428_027, 41),
+    pin("publish-e3r1", 9_209_178, 219_367_886, 43),
 ];
 
 /// Configurations that look for each bug when not all of them are to: the ones that find it
