@@ -2,6 +2,7 @@
 //! protocol that changes a count shows here.
 
 use quorate_core::rules::Bug;
+use quorate_models::invariant::Property;
 use quorate_models::witness::Witness;
 
 /// The exact size of one configuration's state space.
@@ -102,6 +103,34 @@ pub const GAPS: &[(Bug, &str)] = &[(
      acknowledgements of its own epoch (CompletionCountsSeals is killed); the rule itself is \
      stated as SealedProp in tla/, and fails there without it",
 )];
+
+/// A property that no seeded bug breaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbroken {
+    /// The property.
+    pub property: Property,
+    /// The test that breaks it, as its file and its name.
+    pub test: &'static str,
+    /// Why no seeded bug does.
+    pub reason: &'static str,
+}
+
+/// Properties that no seeded bug breaks, and the tests that do.
+pub const UNBROKEN: &[Unbroken] = &[
+    Unbroken {
+        property: Property::Hostile,
+        test: "models/src/invariant/hostile.rs: \
+               a_segment_that_accepts_what_is_forbidden_is_reported",
+        reason: "what a machine with a seeded bug should have refused is judged by what comes of \
+                 it, so only machines that pass for sound are judged by their refusals",
+    },
+    Unbroken {
+        property: Property::Monotone,
+        test: "models/src/invariant/monotone.rs: a_vdl_that_goes_back_is_reported",
+        reason: "a VDL is computed from SCLs that a writer only ever raises, whatever rule is \
+                 switched off; what goes back from epoch to epoch breaks P2 first",
+    },
+];
 
 /// Configurations that kill no bug which no other kills, and what they are there for.
 pub const REDUNDANT: &[(&str, &str)] = &[];
