@@ -3,18 +3,21 @@
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quorate_core::rules::{Bug, Seeded, Sound};
 use quorate_models::configuration::{self, Configuration, Tier};
+use quorate_models::invariant::Property;
 use quorate_models::witness::Witness;
 use serde::Serialize;
 
 use crate::fleet::{self, News};
+use crate::nearest::{parse_bug, parse_configuration, parse_jobs, parse_specification};
 use crate::page::{self, Colour};
 use crate::run::{Outcome, Search, Verdict, run};
-use crate::trace::{Trace, Under, replay};
+use crate::screen::Screen;
+use crate::trace::{Replay as Replayed, Trace, Under, replay};
 use crate::{diagram, evidence, expected, explore, kill, tla};
 
 /// What can go wrong, as one sentence for a person.
@@ -30,7 +33,8 @@ pub struct Check {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write EVIDENCE.md from the ledgers in evidence/, in the folder at hand.
+    /// Write EVIDENCE.md from the ledgers in evidence/, in the folder at hand. Exits with 1 if any
+    /// was measured on other sources, or one that every change needs is missing.
     Evidence,
     /// Walk through a configuration's states in a browser, on this machine only.
     Explore(Explore),
@@ -38,9 +42,11 @@ enum Command {
     Kill(Kill),
     /// List the configurations and the seeded bugs.
     List(List),
-    /// Run a counterexample again and show it.
+    /// Run a counterexample again and show it. Exits with 0 if it ends as the file says; with
+    /// --sound or --mutant, with 1 if a property is broken.
     Replay(Replay),
-    /// Explore configurations to the end (without arguments: the quick tier).
+    /// Explore configurations to the end (without arguments: the quick tier). Exits with 0 if all
+    /// is as it must be, with 1 if not; with --mutant, with 1 if the bug is noticed.
     Run(Run),
     /// Check the TLA+ specification, with TLC too if the variable TLC_JAR names one.
     Tla(Tla),
@@ -73,8 +79,12 @@ struct Kill {
     /// Print one JSON object a bug
     #[arg(long)]
     json: bool,
+    /// Show what each quick configuration alone kills, from a ledger that `kill --all --json`
+    /// wrote, instead of looking for bugs
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "bugs", "jobs"])]
+    summary: Option<PathBuf>,
     /// How many bugs at a time [default: the number of cores]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_jobs)]
     jobs: Option<NonZeroUsize>,
 }
 
@@ -98,6 +108,9 @@ struct Replay {
     /// Write the sequence diagram here
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Print one JSON object: what broke, and after how many steps
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug, Default)]
@@ -106,9 +119,9 @@ struct Run {
     #[arg(value_parser = parse_configuration)]
     names: Vec<&'static Configuration>,
     /// Which configurations, if none is named; the full tier contains the quick one
-    #[arg(long, default_value = "quick")]
+    #[arg(long, default_value = "quick", conflicts_with_all = ["mutant", "names"])]
     tier: TierName,
-    /// Print one JSON object a configuration
+    /// Print one JSON object a configuration; with --mutant, the counterexample
     #[arg(long)]
     json: bool,
     /// Explore a broken variant and show a shortest counterexample
@@ -121,7 +134,7 @@ struct Run {
     #[arg(long, value_name = "FILE", requires = "mutant")]
     svg: Option<PathBuf>,
     /// How many configurations at a time [default: the number of cores]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_jobs, conflicts_with = "mutant")]
     jobs: Option<NonZeroUsize>,
     /// The seed of the fingerprints: two seeds share no collision
     #[arg(long, default_value_t = 0)]
@@ -131,7 +144,8 @@ struct Run {
 #[derive(Args, Debug)]
 struct Tla {
     /// The configurations, such as MCVolume_tie [default: all but the largest]
-    names: Vec<String>,
+    #[arg(value_parser = parse_specification)]
+    names: Vec<&'static tla::Expected>,
     /// Print one JSON object a configuration
     #[arg(long)]
     json: bool,
@@ -164,19 +178,15 @@ impl Check {
     /// What kept it from being carried out.
     pub fn execute(self) -> Result<bool, Failure> {
         match self.command.unwrap_or(Command::Run(Run::default())) {
-            Command::Evidence => {
-                let folder = std::path::Path::new("evidence");
-                std::fs::write("EVIDENCE.md", evidence::render(folder)?)?;
-                if !evidence::is_current(folder)? {
-                    eprintln!("the ledgers were measured on other sources: measure again");
-                }
-                Ok(true)
-            }
+            Command::Evidence => run_evidence(),
             Command::Explore(explore) => {
                 explore::explore(explore.name, explore.mutant, &explore.address)?;
                 Ok(true)
             }
-            Command::Kill(kill) => run_kill(&kill),
+            Command::Kill(kill) => match &kill.summary {
+                None => run_kill(&kill),
+                Some(file) => summarise(file, kill.json),
+            },
             Command::List(list) => run_list(&list),
             Command::Replay(replay) => run_replay(&replay),
             Command::Run(run) => match run.mutant {
@@ -192,8 +202,24 @@ impl Check {
     }
 }
 
+fn run_evidence() -> Result<bool, Failure> {
+    let folder = Path::new("evidence");
+    if !folder.is_dir() {
+        return Err("there is no folder evidence here: run this in a clone".into());
+    }
+    std::fs::write("EVIDENCE.md", evidence::render(folder)?)?;
+    let complaints = evidence::complaints(folder, evidence::When::Release)?;
+    for complaint in &complaints {
+        tell(complaint);
+    }
+    Ok(complaints.is_empty())
+}
+
 fn run_list(list: &List) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
+    let widest = |names: &mut dyn Iterator<Item = &str>| names.map(str::len).max().unwrap_or(0);
+    let of_names = widest(&mut configuration::ALL.iter().map(|c| c.name));
+    let of_bugs = widest(&mut Bug::ALL.iter().map(|bug| bug.name()));
     for c in configuration::ALL {
         let tier = if c.tier == Tier::Quick { "quick" } else { "full" };
         if list.json {
@@ -205,7 +231,8 @@ fn run_list(list: &List) -> Result<bool, Failure> {
             });
             writeln!(out, "{row}")?;
         } else {
-            writeln!(out, "{:<16} {tier:<6} {:<6} {}", c.name, c.granularity.name(), c.purpose)?;
+            let grain = c.granularity.name();
+            writeln!(out, "{:<of_names$} {tier:<6} {grain:<6} {}", c.name, c.purpose)?;
         }
     }
     if !list.json {
@@ -218,7 +245,7 @@ fn run_list(list: &List) -> Result<bool, Failure> {
             });
             writeln!(out, "{row}")?;
         } else {
-            writeln!(out, "{:<22} {}", bug.name(), bug.summary().trim())?;
+            writeln!(out, "{:<of_bugs$} {}", bug.name(), bug.summary().trim())?;
         }
     }
     Ok(true)
@@ -232,31 +259,36 @@ fn run_sound(arguments: &Run) -> Result<bool, Failure> {
         };
         configuration::ALL.iter().filter(is_wanted).collect()
     } else {
-        arguments.names.clone()
+        without_repeats(&arguments.names, |c| c.name)
     };
     let screen = Screen::new(arguments.json);
-    screen.head();
+    screen.head()?;
     let mut is_good = true;
     let mut seen: Vec<String> = Vec::new();
     fleet::explore(&configurations, jobs(arguments.jobs), arguments.seed, |news| match news {
         News::Done(row) => {
             is_good &= row.is_good();
             seen.extend(row.witnesses.iter().cloned());
-            screen.row(&row);
+            screen.row(&row)
         }
         News::Failed { name, reason } => {
             is_good = false;
             screen.clear();
-            eprintln!("{name}: {reason}");
+            tell(&format!("{name}: {reason}"));
+            Ok(())
         }
-        News::Progress { name, progress } => screen.progress(name, &progress),
-    });
+        News::Progress { name, progress } => {
+            screen.progress(name, &progress);
+            Ok(())
+        }
+    })?;
     screen.clear();
     if arguments.names.is_empty() {
         is_good &= all_reached(&seen);
     }
     if !arguments.json && is_good {
-        println!("every property holds in every reachable state; every count is as pinned");
+        let all = "every property holds in every reachable state; every count is as pinned";
+        writeln!(io::stdout().lock(), "{all}")?;
     }
     Ok(is_good)
 }
@@ -269,80 +301,17 @@ fn all_reached(seen: &[String]) -> bool {
         let is_reached = seen.iter().any(|name| name == witness.name());
         if is_reached == is_excused {
             let is = if is_reached { "reached, but listed as unreached" } else { "never reached" };
-            eprintln!("the situation {} is {is}", witness.name());
+            tell(&format!("the situation {} is {is}", witness.name()));
             is_good = false;
         }
     }
     is_good
 }
 
-/// What a person sees of a run: a line a configuration, and one that tells how the others do.
-struct Screen {
-    json: bool,
-    is_live: bool,
-}
-
-impl Screen {
-    fn new(json: bool) -> Self {
-        Self { json, is_live: io::stderr().is_terminal() }
-    }
-
-    fn head(&self) {
-        if !self.json {
-            println!(
-                "{:<16} {:<6} {:>12} {:>13} {:>5} {:>8} {:>9} {:>8}  verdict",
-                "configuration", "grain", "states", "steps", "depth", "seconds", "MiB", "missed"
-            );
-        }
-    }
-
-    fn row(&self, row: &fleet::Row) {
-        self.clear();
-        if self.json {
-            if let Ok(text) = serde_json::to_string(row) {
-                println!("{text}");
-            }
-            return;
-        }
-        println!(
-            "{:<16} {:<6} {:>12} {:>13} {:>5} {:>8.1} {:>9.1} {:>8.0e}  {}",
-            row.name,
-            row.granularity,
-            row.unique_states,
-            row.transitions,
-            row.depth,
-            row.seconds,
-            row.peak_mib,
-            row.collision_bound,
-            row.verdict
-        );
-    }
-
-    fn progress(&self, name: &str, progress: &crate::run::Progress) {
-        if self.is_live {
-            let rate = f64::from(u32::try_from(progress.transitions).unwrap_or(u32::MAX))
-                / progress.seconds.max(0.001);
-            eprint!(
-                "\r\x1b[K{name}: {} states, {:.2} M steps/s, depth {}, {:.0} s",
-                progress.unique_states,
-                rate / 1e6,
-                progress.depth,
-                progress.seconds
-            );
-        }
-    }
-
-    fn clear(&self) {
-        if self.is_live {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
 /// The configurations in which `bug` is looked for, those known to find it first.
 fn hunting_grounds(arguments: &Run, bug: Bug) -> Vec<&'static Configuration> {
     if !arguments.names.is_empty() {
-        return arguments.names.clone();
+        return without_repeats(&arguments.names, |c| c.name);
     }
     let known = expected::KILLERS.iter().find(|(of, _)| *of == bug).map(|(_, names)| *names);
     let names = known.unwrap_or(&[]);
@@ -359,7 +328,8 @@ fn run_mutant(arguments: &Run, bug: Bug) -> Result<bool, Failure> {
         let outcome: Outcome =
             run(configuration, Seeded(bug), Search::Breadth, arguments.seed, |_| {});
         let Verdict::Broken { property, actions } = &outcome.verdict else {
-            eprintln!("{}: nothing found in {} states", configuration.name, outcome.unique_states);
+            let (name, states) = (configuration.name, outcome.unique_states);
+            tell(&format!("{name}: nothing found in {states} states"));
             continue;
         };
         let trace =
@@ -367,26 +337,48 @@ fn run_mutant(arguments: &Run, bug: Bug) -> Result<bool, Failure> {
         if let Some(file) = &arguments.trace {
             trace.write(file)?;
         }
-        show(&trace, Under::Recorded, arguments.svg.as_ref(), arguments.json)?;
+        show(&trace, arguments.svg.as_ref(), arguments.json)?;
         return Ok(false);
     }
-    println!("no configuration notices {}", bug.name());
+    let none = if arguments.names.is_empty() { "no configuration" } else { "none of those named" };
+    let message = format!("{none} notices {}", bug.name());
+    if arguments.json {
+        tell(&message);
+    } else {
+        writeln!(io::stdout().lock(), "{message}")?;
+    }
     Ok(true)
 }
 
-fn show(trace: &Trace, under: Under, svg: Option<&PathBuf>, json: bool) -> Result<(), Failure> {
+/// Shows the counterexample as it was recorded.
+fn show(trace: &Trace, svg: Option<&PathBuf>, json: bool) -> Result<(), Failure> {
+    let replay = replay(trace, Under::Recorded)?;
+    let mut out = io::stdout().lock();
     if json {
-        println!("{}", trace.to_json()?);
-        return Ok(());
+        writeln!(out, "{}", trace.to_json()?)?;
+    } else {
+        write_page(&mut out, &replay)?;
     }
-    let replay = replay(trace, under)?;
+    draw(&mut out, &replay, svg, json)
+}
+
+fn write_page(out: &mut impl Write, replay: &Replayed) -> io::Result<()> {
     let colour = if io::stdout().is_terminal() { Colour::Coloured } else { Colour::Plain };
-    print!("{}", page::page(&replay, colour));
-    if let Some(file) = svg {
-        std::fs::write(file, diagram::diagram(&replay)).map_err(|error| {
-            format!("the diagram can't be written to {}: {error}", file.display())
-        })?;
-        println!("the diagram is in {}", file.display());
+    write!(out, "{}", page::page(replay, colour))
+}
+
+/// Writes the sequence diagram, if one is asked for, and says where unless JSON is.
+fn draw(
+    out: &mut impl Write,
+    replay: &Replayed,
+    svg: Option<&PathBuf>,
+    json: bool,
+) -> Result<(), Failure> {
+    let Some(file) = svg else { return Ok(()) };
+    std::fs::write(file, diagram::diagram(replay))
+        .map_err(|error| format!("the diagram can't be written to {}: {error}", file.display()))?;
+    if !json {
+        writeln!(out, "the diagram is in {}", file.display())?;
     }
     Ok(())
 }
@@ -398,23 +390,37 @@ fn run_replay(arguments: &Replay) -> Result<bool, Failure> {
         None if arguments.sound => Under::Sound,
         None => Under::Recorded,
     };
-    show(&trace, under, arguments.svg.as_ref(), false)?;
-    Ok(true)
+    let replay = replay(&trace, under)?;
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        let row = serde_json::json!({
+            "configuration": replay.configuration.name, "bug": replay.bug.map(Bug::name),
+            "steps": replay.played.len(), "broken": replay.broken.map(Property::name),
+            "explanation": replay.explanation,
+        });
+        writeln!(out, "{row}")?;
+    } else {
+        write_page(&mut out, &replay)?;
+    }
+    draw(&mut out, &replay, arguments.svg.as_ref(), arguments.json)?;
+    // A recording that doesn't end as it says is an error already.
+    Ok(under == Under::Recorded || replay.broken.is_none())
 }
 
 fn run_kill(arguments: &Kill) -> Result<bool, Failure> {
-    let bugs = if arguments.bugs.is_empty() { Bug::ALL } else { &arguments.bugs };
+    let named = without_repeats(&arguments.bugs, |bug| bug.name());
+    let bugs = if named.is_empty() { Bug::ALL } else { &named };
     let mut is_good = true;
+    let mut rows = Vec::new();
     if !arguments.json {
-        println!("{:<22} {:>5} {:>8}  killed by", "bug", "steps", "seconds");
+        let mut out = io::stdout().lock();
+        writeln!(out, "{:<22} {:>5} {:>8}  killed by", "bug", "steps", "seconds")?;
     }
     kill::matrix(bugs, arguments.all, jobs(arguments.jobs), |row| {
         is_good &= row.is_good();
+        let mut out = io::stdout().lock();
         if arguments.json {
-            if let Ok(text) = serde_json::to_string(&row) {
-                println!("{text}");
-            }
-            return;
+            return writeln!(out, "{}", serde_json::to_string(&row)?);
         }
         let depth = row.depth.map_or_else(|| "-".to_owned(), |depth| depth.to_string());
         let by = match &row.gap {
@@ -423,58 +429,95 @@ fn run_kill(arguments: &Kill) -> Result<bool, Failure> {
             None if row.killed_by.is_empty() => "NOTHING".to_owned(),
             None => row.killed_by.join(", "),
         };
-        println!("{:<22} {depth:>5} {:>8.1}  {by}", row.bug, row.seconds);
-    });
+        writeln!(out, "{:<22} {depth:>5} {:>8.1}  {by}", row.bug, row.seconds)?;
+        rows.push(row);
+        Ok(())
+    })?;
+    // Who is the only one shows only where every configuration has looked for every bug.
+    if arguments.all && arguments.bugs.is_empty() && !arguments.json {
+        writeln!(io::stdout().lock())?;
+        is_good &= show_unique(&rows, false)?;
+    }
+    Ok(is_good)
+}
+
+/// Shows what a ledger of `kill --all` says of each quick configuration.
+fn summarise(file: &Path, json: bool) -> Result<bool, Failure> {
+    let rows = evidence::ledger::<kill::Row>(file)?;
+    let rows = rows.ok_or_else(|| format!("there is no {}", file.display()))?;
+    show_unique(&rows, json)
+}
+
+/// Shows what each quick configuration alone kills; returns whether all are worth their seconds.
+fn show_unique(rows: &[kill::Row], json: bool) -> Result<bool, Failure> {
+    let unique = kill::unique(rows)?;
+    let mut out = io::stdout().lock();
+    let mut is_good = true;
+    if !json {
+        writeln!(out, "{:<22} it alone kills", "configuration")?;
+    }
+    for row in unique {
+        is_good &= row.is_good();
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        } else {
+            writeln!(out, "{:<22} {}", row.configuration, row.reason())?;
+        }
+    }
     Ok(is_good)
 }
 
 fn run_tla(arguments: &Tla) -> Result<bool, Failure> {
     let jar = std::env::var_os("TLC_JAR").map(PathBuf::from);
-    let known = tla::EXPECTED.iter();
-    let chosen: Vec<&tla::Expected> = if arguments.names.is_empty() {
-        known.filter(|expected| !expected.is_large || jar.is_some()).collect()
-    } else {
-        let is_named = |e: &&tla::Expected| arguments.names.iter().any(|name| name == e.name);
-        known.filter(is_named).collect()
-    };
-    if chosen.len() < arguments.names.len() {
-        let names: Vec<&str> = tla::EXPECTED.iter().map(|expected| expected.name).collect();
-        return Err(format!("no such configuration; there are {}", names.join(", ")).into());
+    if !arguments.dir.join("MCVolume.tla").is_file() {
+        let folder = arguments.dir.display();
+        return Err(format!("no folder {folder} with MCVolume.tla here; give --dir").into());
     }
+    let is_wanted = |e: &&tla::Expected| {
+        if arguments.names.is_empty() {
+            !e.is_large || jar.is_some()
+        } else {
+            arguments.names.iter().any(|named| named.name == e.name)
+        }
+    };
     let mut is_good = true;
-    for expected in chosen {
+    for expected in tla::EXPECTED.iter().filter(is_wanted) {
         for row in tla::check(&arguments.dir, expected, jar.as_deref()) {
             is_good &= row.is_good;
+            let mut out = io::stdout().lock();
             if arguments.json {
-                println!("{}", serde_json::to_string(&row)?);
+                writeln!(out, "{}", serde_json::to_string(&row)?)?;
             } else {
-                println!(
+                writeln!(
+                    out,
                     "{:<34} {:<12} {:>8} states, depth {:>3}, {:>6.1} s  {}",
                     row.name, row.engine, row.states, row.depth, row.seconds, row.verdict
-                );
+                )?;
             }
         }
     }
     Ok(is_good)
 }
 
+/// Returns `named` without what was named before.
+fn without_repeats<T: Copy>(named: &[T], name: impl Fn(&T) -> &'static str) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for one in named {
+        if !kept.iter().any(|known| name(known) == name(one)) {
+            kept.push(*one);
+        }
+    }
+    kept
+}
+
+/// Says something beside the results, to whoever still reads it.
+fn tell(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}
+
 fn jobs(asked: Option<NonZeroUsize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     asked.map_or_else(cores, NonZeroUsize::get)
-}
-
-fn parse_configuration(name: &str) -> Result<&'static Configuration, String> {
-    configuration::named(name).ok_or_else(|| {
-        let names: Vec<&str> = configuration::ALL.iter().map(|c| c.name).collect();
-        format!("there is no such configuration; there are {}", names.join(", "))
-    })
-}
-
-fn parse_bug(name: &str) -> Result<Bug, String> {
-    Bug::named(name).ok_or_else(|| {
-        let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
-        format!("there is no such bug; there are {}", names.join(", "))
-    })
 }
 
 /// What a demonstration explored: the sound machines in one configuration.

@@ -2,6 +2,7 @@
 //! protocol that changes a count shows here.
 
 use quorate_core::rules::Bug;
+use quorate_models::invariant::Property;
 use quorate_models::witness::Witness;
 
 /// The exact size of one configuration's state space.
@@ -41,6 +42,12 @@ pub const PINS: &[Pin] = &[
     pin("two-groups-r2", 209_775, 1_550_142, 29),
     pin("gossip-messages", 70_165, 1_053_187, 106),
     pin("resend-e2", 40_862, 461_595, 27),
+    pin("two-groups-e3-four", 21_823_644, 270_917_351, 42),
+    pin("zombie-e3r2", 40_172_250, 1_031_855_646, 43),
+    pin("zombie-e4r1", 95_980_378, 2_642_090_396, 47),
+    pin("recovery-split-gossip", 805_372, 9_004_590, 41),
+    pin("mtr-e2r2", 6_917_621, 191_428_027, 41),
+    pin("publish-e3r1", 9_209_178, 219_367_886, 43),
 ];
 
 /// Configurations that look for each bug when not all of them are to: the ones that find it
@@ -97,8 +104,48 @@ pub const GAPS: &[(Bug, &str)] = &[(
      stated as SealedProp in tla/, and fails there without it",
 )];
 
+/// A property that no seeded bug breaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbroken {
+    /// The property.
+    pub property: Property,
+    /// The test that breaks it, as its file and its name.
+    pub test: &'static str,
+    /// Why no seeded bug does.
+    pub reason: &'static str,
+}
+
+/// Properties that no seeded bug breaks, and the tests that do.
+pub const UNBROKEN: &[Unbroken] = &[
+    Unbroken {
+        property: Property::Hostile,
+        test: "models/src/invariant/hostile.rs: \
+               a_segment_that_accepts_what_is_forbidden_is_reported",
+        reason: "what a machine with a seeded bug should have refused is judged by what comes of \
+                 it, so only machines that pass for sound are judged by their refusals",
+    },
+    Unbroken {
+        property: Property::Monotone,
+        test: "models/src/invariant/monotone.rs: a_vdl_that_goes_back_is_reported",
+        reason: "a VDL is computed from SCLs that a writer only ever raises, whatever rule is \
+                 switched off; what goes back from epoch to epoch breaks P2 first",
+    },
+];
+
 /// Configurations that kill no bug which no other kills, and what they are there for.
-pub const REDUNDANT: &[(&str, &str)] = &[];
+pub const REDUNDANT: &[(&str, &str)] = &[
+    ("write-split", "the write path at six segments, every delivery, sync and answer apart"),
+    ("crash-split", "crashes and torn tails at six segments; crash-recovery has them at four"),
+    ("zombie-e2r2", "the shortest counterexamples of most bugs, at six segments"),
+    ("zombie-e3r1", "two recoveries at six segments; history-e3r2 has them at four"),
+    ("mtr-e2", "mini-transactions of two records at six segments; mtr-small has them at four"),
+    ("recovery-split", "a recovery at six segments with nothing fused"),
+    ("competing", "three recoveries, each of which may stop anywhere"),
+    ("two-groups", "two groups and an idle one at six segments; two-groups-r2 has four"),
+    ("two-groups-e3", "two recoveries of two groups"),
+    ("gossip-messages", "gossip whose questions and answers are delayed"),
+    ("resend-e2", "writers that send again, and tell the VDL without writing"),
+];
 
 /// Situations that no quick configuration reaches, and why.
 pub const UNREACHED: &[(Witness, &str)] = &[];

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use quorate_core::rules::{Bug, Rules, Seeded, Sound};
 use quorate_models::configuration::Configuration;
@@ -29,7 +32,7 @@ pub enum ExploreError {
         /// The address.
         address: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The address can be reached from other machines.
     #[error("The explorer only listens on this machine, like 127.0.0.1:3000; not on {address}.")]
@@ -50,9 +53,11 @@ pub fn explore(
     address: &str,
 ) -> Result<(), ExploreError> {
     let address = loopback(address)?;
-    // The explorer panics when it can't listen: find out first.
+    // The explorer panics when it can't listen: find out first, and which port, if any will do.
     let refused = |source| ExploreError::Address { address: address.to_string(), source };
-    drop(TcpListener::bind(address).map_err(refused)?);
+    let address = TcpListener::bind(address).and_then(|free| free.local_addr());
+    let address = address.map_err(refused)?;
+    thread::spawn(move || announce(address));
     match bug {
         None => serve(World::new(configuration, Sound, 0), None, address),
         Some(bug) => serve(World::new(configuration, Seeded(bug), 0), Some(bug), address),
@@ -68,8 +73,23 @@ fn loopback(address: &str) -> Result<SocketAddr, ExploreError> {
     if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
         return Err(ExploreError::NotLoopback { address: *open });
     }
-    let none = || unusable(std::io::Error::other("it names no address"));
+    let none = || unusable(io::Error::other("it names no address"));
     addresses.first().copied().ok_or_else(none)
+}
+
+/// How often it is tried whether the explorer listens yet, and how long in between.
+const KNOCKS_MAX: u32 = 500;
+const KNOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Says where the explorer is, once it listens there.
+fn announce(address: SocketAddr) {
+    for _ in 0..KNOCKS_MAX {
+        if TcpStream::connect(address).is_ok() {
+            let _ = writeln!(io::stdout().lock(), "Open http://{address}/ (Ctrl-C ends)");
+            return;
+        }
+        thread::sleep(KNOCK_INTERVAL);
+    }
 }
 
 fn serve<R: Rules>(world: World<R>, bug: Option<Bug>, address: SocketAddr) {
@@ -192,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_an_error_and_no_panic() -> std::io::Result<()> {
+    fn an_address_in_use_is_an_error_and_no_panic() -> io::Result<()> {
         let taken = TcpListener::bind("127.0.0.1:0")?;
         let result = explore(&Configuration::EMPTY, None, &taken.local_addr()?.to_string());
         assert!(matches!(result, Err(ExploreError::Address { .. })));

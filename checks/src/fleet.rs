@@ -1,8 +1,9 @@
 //! Runs configurations in processes of their own, so that the peak memory of each is its own, as
 //! many at a time as there are cores.
 
-use std::io::{self, BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::ops::ControlFlow;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -10,7 +11,7 @@ use quorate_core::rules::{Bug, Seeded, Sound};
 use quorate_models::configuration::Configuration;
 use serde::{Deserialize, Serialize};
 
-use crate::run::{Outcome, Progress, Search, Verdict, collision_bound, run};
+use crate::run::{Outcome, Progress, Search, Verdict, collision_bound, try_run};
 use crate::{expected, source};
 
 /// The result of one configuration, as it is reported.
@@ -111,20 +112,16 @@ enum Line {
 /// The worker: explores one configuration and says so on standard output.
 ///
 /// # Errors
-/// When standard output is closed.
+/// When standard output is closed: then nobody is left who wants to know, and the process is to
+/// end.
 pub fn work(configuration: &Configuration, bug: Option<Bug>, seed: u64) -> io::Result<()> {
-    let say = |line: &Line| {
-        if let Ok(text) = serde_json::to_string(line) {
-            println!("{text}");
-        }
-    };
+    let say = |line: &Line| writeln!(io::stdout().lock(), "{}", serde_json::to_string(line)?);
     let watch = |progress| say(&Line::Progress(progress));
     let outcome = match bug {
-        None => run(configuration, Sound, Search::Depth, seed, watch),
-        Some(bug) => run(configuration, Seeded(bug), Search::Depth, seed, watch),
+        None => try_run(configuration, Sound, Search::Depth, seed, watch)?,
+        Some(bug) => try_run(configuration, Seeded(bug), Search::Depth, seed, watch)?,
     };
-    say(&Line::Done(Box::new(Row::of(&outcome, seed, bug))));
-    Ok(())
+    say(&Line::Done(Box::new(Row::of(&outcome, seed, bug))))
 }
 
 /// What a fleet says while it works.
@@ -150,12 +147,15 @@ pub enum News {
 
 /// Explores all `configurations`, `jobs` at a time, each in a process that is this program called
 /// with `check work`. Calls `tell` with what happens, in the order in which it does.
+///
+/// # Errors
+/// The first of `tell`; the workers are ended then.
 pub fn explore(
     configurations: &[&'static Configuration],
     jobs: usize,
     seed: u64,
-    mut tell: impl FnMut(News),
-) {
+    mut tell: impl FnMut(News) -> io::Result<()>,
+) -> io::Result<()> {
     let (to, news) = mpsc::channel();
     let queue = std::sync::Mutex::new(configurations.iter().copied());
     thread::scope(|scope| {
@@ -166,51 +166,82 @@ pub fn explore(
                 loop {
                     let next = queue.lock().ok().and_then(|mut queue| queue.next());
                     let Some(configuration) = next else { return };
-                    if let Err(reason) = employ(configuration, seed, &to) {
-                        let name = configuration.name;
-                        let _ = to.send(News::Failed { name, reason });
+                    if employ(configuration, seed, &to).is_break() {
+                        return;
                     }
                 }
             });
         }
         drop(to);
-        news.iter().for_each(&mut tell);
-    });
+        let told = news.iter().try_for_each(&mut tell);
+        // Whoever still has news learns by this that nobody listens.
+        drop(news);
+        told
+    })
 }
 
+/// Has a worker explore `configuration` and sends what it says; breaks when nobody listens.
 fn employ(
     configuration: &'static Configuration,
     seed: u64,
     to: &mpsc::Sender<News>,
-) -> Result<(), String> {
+) -> ControlFlow<()> {
+    let send = |news: News| to.send(news).map_or(ControlFlow::Break(()), ControlFlow::Continue);
     let name = configuration.name;
+    let mut worker = match start(name, seed) {
+        Ok(worker) => worker,
+        Err(reason) => return send(News::Failed { name, reason }),
+    };
+    let heard = listen(&mut worker, name, &send);
+    if !matches!(heard, ControlFlow::Continue(Ok(_))) {
+        // What it would still say is not wanted, or not understood.
+        let _ = worker.kill();
+    }
+    let ended = worker.wait();
+    match (heard?, ended) {
+        (Err(reason), _) => send(News::Failed { name, reason }),
+        (Ok(true), Ok(status)) if status.success() => ControlFlow::Continue(()),
+        (Ok(_), Ok(status)) => {
+            let reason = format!("the worker ended with {status} before it was done: not a pass");
+            send(News::Failed { name, reason })
+        }
+        (Ok(_), Err(error)) => send(News::Failed { name, reason: error.to_string() }),
+    }
+}
+
+fn start(name: &str, seed: u64) -> Result<Child, String> {
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut worker = Command::new(executable)
+    Command::new(executable)
         .args(["check", "work", name, "--seed", &seed.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("the worker can't be started: {error}"))?;
+        .map_err(|error| format!("the worker can't be started: {error}"))
+}
+
+/// Sends all that `worker` says, to its end; continues with whether the result was among it.
+fn listen(
+    worker: &mut Child,
+    name: &'static str,
+    send: &impl Fn(News) -> ControlFlow<()>,
+) -> ControlFlow<(), Result<bool, String>> {
     let mut is_done = false;
     if let Some(output) = worker.stdout.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Line::Done(row)) => {
                     is_done = true;
-                    let _ = to.send(News::Done(row));
+                    send(News::Done(row))?;
                 }
-                Ok(Line::Progress(progress)) => {
-                    let _ = to.send(News::Progress { name, progress });
+                Ok(Line::Progress(progress)) => send(News::Progress { name, progress })?,
+                Err(error) => {
+                    let reason = format!("the worker said {line:?}: {error}");
+                    return ControlFlow::Continue(Err(reason));
                 }
-                Err(error) => return Err(format!("the worker said {line:?}: {error}")),
             }
         }
     }
-    let status = worker.wait().map_err(|error| error.to_string())?;
-    if is_done && status.success() {
-        return Ok(());
-    }
-    Err(format!("the worker ended with {status} before it was done: not a pass"))
+    ControlFlow::Continue(Ok(is_done))
 }
 
 /// Returns the highest resident size that this process has had, in units of 2^20 bytes; zero where

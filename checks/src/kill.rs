@@ -1,6 +1,7 @@
 //! Seeded bugs, and which configurations notice them.
 
-use std::sync::{Mutex, mpsc};
+use std::io;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use quorate_core::rules::{Bug, Seeded};
@@ -65,23 +66,88 @@ pub fn hunt(bug: Bug, configuration: &Configuration) -> Outcome {
 
 /// Lets configurations look for each of `bugs`, `jobs` bugs at a time: those known to find it
 /// fast, or with `every` all of the quick tier. Calls `tell` with each result.
-pub fn matrix(bugs: &[Bug], every: bool, jobs: usize, mut tell: impl FnMut(Row)) {
+///
+/// # Errors
+/// The first of `tell`; hunts under way then go on until the process ends.
+pub fn matrix(
+    bugs: &[Bug],
+    every: bool,
+    jobs: usize,
+    tell: impl FnMut(Row) -> io::Result<()>,
+) -> io::Result<()> {
     let (to, rows) = mpsc::channel();
-    let queue = Mutex::new(bugs.iter().copied());
-    thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            let (to, queue) = (to.clone(), &queue);
-            scope.spawn(move || {
-                loop {
-                    let next = queue.lock().ok().and_then(|mut queue| queue.next());
-                    let Some(bug) = next else { return };
-                    let _ = to.send(row(bug, &configurations(bug, every)));
+    let bugs = bugs.to_vec();
+    let queue = Arc::new(Mutex::new(bugs.into_iter()));
+    // Not in a scope, which would wait for hunts of minutes when nobody listens any more.
+    for _ in 0..jobs.max(1) {
+        let (to, queue) = (to.clone(), Arc::clone(&queue));
+        thread::spawn(move || {
+            loop {
+                let next = queue.lock().ok().and_then(|mut queue| queue.next());
+                let Some(bug) = next else { return };
+                if to.send(row(bug, &configurations(bug, every))).is_err() {
+                    return;
                 }
-            });
+            }
+        });
+    }
+    drop(to);
+    rows.iter().try_for_each(tell)
+}
+
+/// What a quick configuration is worth: the bugs that no other quick configuration kills.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Unique {
+    /// The configuration.
+    pub configuration: String,
+    /// Bugs that it alone kills.
+    pub bugs: Vec<String>,
+    /// What it is kept for, if there are none and that is known.
+    pub redundant: Option<String>,
+}
+
+/// Returns for each quick configuration what it alone kills, according to `rows`.
+///
+/// # Errors
+/// When a quick configuration hasn't looked for one of the bugs: then nobody knows.
+pub fn unique(rows: &[Row]) -> Result<Vec<Unique>, String> {
+    let quick = || configuration::ALL.iter().filter(|c| c.tier == Tier::Quick);
+    for row in rows {
+        let has_looked = |name: &str| row.killed_by.iter().chain(&row.survived).any(|c| c == name);
+        if let Some(idle) = quick().find(|c| !has_looked(c.name)) {
+            let (name, bug) = (idle.name, &row.bug);
+            return Err(format!("{name} hasn't looked for {bug}: `quorate check kill --all` does"));
         }
-        drop(to);
-        rows.iter().for_each(&mut tell);
-    });
+    }
+    let of = |c: &Configuration| {
+        let is_alone = |row: &&Row| row.killed_by.as_slice() == [c.name];
+        let kept = expected::REDUNDANT.iter().find(|(name, _)| *name == c.name);
+        Unique {
+            configuration: c.name.to_owned(),
+            bugs: rows.iter().filter(is_alone).map(|row| row.bug.clone()).collect(),
+            redundant: kept.map(|(_, reason)| (*reason).to_owned()),
+        }
+    };
+    Ok(quick().map(of).collect())
+}
+
+impl Unique {
+    /// Returns whether the configuration kills what no other does, or is known not to.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.bugs.is_empty() == self.redundant.is_some()
+    }
+
+    /// Returns the bugs, or why there are none.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.redundant {
+            Some(reason) if self.bugs.is_empty() => format!("nothing: {reason}"),
+            None if self.bugs.is_empty() => "NOTHING".to_owned(),
+            Some(_) => format!("{} (listed as redundant)", self.bugs.join(", ")),
+            None => self.bugs.join(", "),
+        }
+    }
 }
 
 fn configurations(bug: Bug, every: bool) -> Vec<&'static Configuration> {
@@ -128,4 +194,63 @@ fn row(bug: Bug, configurations: &[&'static Configuration]) -> Row {
         }
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::evidence;
+
+    /// A bug that two configurations kill makes neither of them necessary; counted for both, every
+    /// configuration would look indispensable.
+    #[test]
+    fn only_what_one_configuration_kills_counts_for_it() -> Result<(), String> {
+        let quick = || configuration::ALL.iter().filter(|c| c.tier == Tier::Quick);
+        let row = |bug: Bug, killers: &[&str]| {
+            let names = quick().map(|c| c.name.to_owned());
+            let (killed_by, survived) = names.partition(|name| killers.contains(&name.as_str()));
+            Row { killed_by, survived, ..row(bug, &[]) }
+        };
+        let mut rows = [
+            row(Bug::NoFence, &["zombie-e2r2", "zombie-e3r1"]),
+            row(Bug::LsnReuse, &["zombie-e3r1"]),
+            row(Bug::GossipBelowPromise, &[]),
+        ];
+        for unique in unique(&rows)? {
+            let is_alone = unique.configuration == "zombie-e3r1";
+            let expected: &[&str] = if is_alone { &["LsnReuse"] } else { &[] };
+            assert_eq!(unique.bugs, expected, "{}", unique.configuration);
+        }
+        // A configuration that hasn't looked is not one that found nothing.
+        for row in &mut rows {
+            row.survived.pop();
+        }
+        assert!(unique(&rows).is_err());
+        Ok(())
+    }
+
+    /// A configuration that finds nothing by itself costs seconds on every change, for nothing or
+    /// for a reason that should be written down.
+    #[test]
+    fn every_quick_configuration_is_worth_its_seconds() -> Result<(), String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../evidence");
+        let rows = evidence::ledger::<Row>(&folder.join("kill-all.jsonl"))?;
+        // Measured before a release; until then there is nothing to judge.
+        let Some(rows) = rows else { return Ok(()) };
+        assert!(Bug::ALL.iter().all(|bug| rows.iter().any(|row| row.bug == bug.name())));
+        let wrong: Vec<Unique> = unique(&rows)?.into_iter().filter(|row| !row.is_good()).collect();
+        assert!(wrong.is_empty(), "REDUNDANT in checks/src/expected.rs doesn't fit: {wrong:?}");
+        Ok(())
+    }
+
+    /// A reason for something that isn't there misleads whoever reviews the list.
+    #[test]
+    fn redundant_configurations_are_quick_ones_with_a_reason() {
+        for (name, reason) in expected::REDUNDANT {
+            let known = configuration::named(name).filter(|known| known.tier == Tier::Quick);
+            assert!(known.is_some() && !reason.is_empty(), "{name}");
+        }
+    }
 }

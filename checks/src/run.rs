@@ -1,5 +1,6 @@
 //! One exhaustive run of one configuration.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use quorate_core::rules::Rules;
@@ -76,8 +77,29 @@ pub fn run<R: Rules>(
     rules: R,
     search: Search,
     seed: u64,
-    watch: impl FnMut(Progress),
+    mut watch: impl FnMut(Progress),
 ) -> Outcome {
+    let watch = |progress| {
+        watch(progress);
+        Ok::<(), Infallible>(())
+    };
+    match try_run(configuration, rules, search, seed, watch) {
+        Ok(outcome) => outcome,
+        Err(never) => match never {},
+    }
+}
+
+/// Like [`run`], with a `watch` that can give up.
+///
+/// # Errors
+/// What `watch` says. The exploration then goes on until the process ends.
+pub fn try_run<R: Rules, E>(
+    configuration: &Configuration,
+    rules: R,
+    search: Search,
+    seed: u64,
+    watch: impl FnMut(Progress) -> Result<(), E>,
+) -> Result<Outcome, E> {
     let start = Instant::now();
     let builder = World::new(configuration, rules, seed).checker();
     match search {
@@ -86,12 +108,12 @@ pub fn run<R: Rules>(
     }
 }
 
-fn finish<R: Rules>(
+fn finish<R: Rules, E>(
     configuration: &Configuration,
     checker: impl Checker<World<R>>,
     start: Instant,
-    mut watch: impl FnMut(Progress),
-) -> Outcome {
+    mut watch: impl FnMut(Progress) -> Result<(), E>,
+) -> Result<Outcome, E> {
     let mut pause = Duration::from_millis(1);
     while !checker.is_done() {
         std::thread::sleep(pause);
@@ -102,7 +124,7 @@ fn finish<R: Rules>(
                 transitions: checker.state_count(),
                 depth: checker.max_depth(),
                 seconds: start.elapsed().as_secs_f64(),
-            });
+            })?;
         }
     }
     let checker = checker.join();
@@ -116,7 +138,7 @@ fn finish<R: Rules>(
             Verdict::Broken { property, actions: path.into_actions() }
         }
     };
-    Outcome {
+    Ok(Outcome {
         configuration: *configuration,
         unique_states: checker.unique_state_count(),
         transitions: checker.state_count(),
@@ -125,7 +147,7 @@ fn finish<R: Rules>(
         elapsed: start.elapsed(),
         witnesses: world.witnesses().seen().collect(),
         interned: world.interned(),
-    }
+    })
 }
 
 /// The chance, at most, that two of `states` distinct states share a 64-bit fingerprint, so that

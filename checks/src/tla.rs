@@ -1,13 +1,19 @@
 //! The specification in `tla/`, checked by `tla-checker` (a Rust crate) and, where a jar is at
-//! hand, by TLC.
+//! hand, by TLC; and the core itself, at the bounds at which all must count the same.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use serde::Serialize;
+use quorate_core::quorum::QuorumSet;
+use quorate_core::rules::Sound;
+use quorate_models::configuration::Configuration;
+use serde::{Deserialize, Serialize};
 use tla_checker::checker::{CheckResult, CheckStats};
 use tla_checker::load::prepare_from_path;
+
+use crate::run::{Search, Verdict, run};
+use crate::source;
 
 /// What a configuration of the specification must do.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +79,26 @@ pub const EXPECTED: &[Expected] = &[
     fails("MCVolume_SleeperWitness", "SleeperWitness", 247, 8),
 ];
 
+/// The configurations at whose bounds nothing in the core's state tells two states apart that the
+/// specification takes for one (`tla/README.md`): the core must reach as many states, as deep.
+/// With the segments of the group, the write quorum, and the records.
+const TIED: &[(&str, u8, u8, u8)] = &[
+    ("MCVolume_s3_e2_r1", 3, 2, 1),
+    ("MCVolume_tie", 4, 3, 1),
+    ("MCVolume_s3_e2_r2", 3, 2, 2),
+    ("MCVolume_s4_e2_r2", 4, 3, 2),
+];
+
+/// The core, as an engine.
+pub const CORE: &str = "the core";
+
 /// The result of one configuration under one engine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
     /// The configuration.
     pub name: String,
-    /// `tla-checker` or `TLC`.
-    pub engine: &'static str,
+    /// `tla-checker`, `TLC` or [`CORE`].
+    pub engine: String,
     /// `holds`, `violates` and a name, or what kept the run from finishing.
     pub verdict: String,
     /// Distinct states.
@@ -90,6 +109,10 @@ pub struct Row {
     pub seconds: f64,
     /// Whether all of it is as expected.
     pub is_good: bool,
+    /// Hash of the core's sources.
+    pub core: String,
+    /// Hash of the models' sources.
+    pub models: String,
 }
 
 /// Above what any configuration needs: a run that reaches it is an error, never a pass.
@@ -100,6 +123,9 @@ const DEPTH_MAX: usize = 10_000;
 #[must_use]
 pub fn check(folder: &Path, expected: &Expected, jar: Option<&Path>) -> Vec<Row> {
     let mut rows = Vec::new();
+    if let Some(configuration) = tied(expected.name) {
+        rows.push(row(expected, CORE, |_| run_core(&configuration)));
+    }
     if !expected.is_large {
         rows.push(row(expected, "tla-checker", |name| run_crate(folder, name)));
     }
@@ -114,17 +140,17 @@ type Found = (Option<String>, usize, usize);
 
 fn row(
     expected: &Expected,
-    engine: &'static str,
-    run: impl FnOnce(&str) -> Result<Found, String>,
+    engine: &str,
+    explore: impl FnOnce(&str) -> Result<Found, String>,
 ) -> Row {
     let start = Instant::now();
-    let result = run(expected.name);
+    let result = explore(expected.name);
     let seconds = start.elapsed().as_secs_f64();
     let name = expected.name.to_owned();
     match result {
         Err(reason) => {
             let verdict = format!("not finished: {reason}");
-            Row { name, engine, verdict, states: 0, depth: 0, seconds, is_good: false }
+            Row::new(name, engine, verdict, (0, 0), seconds, false)
         }
         Ok((violated, states, depth)) => {
             // Engines visit states in different orders, so up to a violation they see different
@@ -142,7 +168,44 @@ fn row(
                     expected.depth
                 ),
             };
-            Row { name, engine, verdict, states, depth, seconds, is_good }
+            Row::new(name, engine, verdict, (states, depth), seconds, is_good)
+        }
+    }
+}
+
+impl Row {
+    fn new(
+        name: String,
+        engine: &str,
+        verdict: String,
+        (states, depth): (usize, usize),
+        seconds: f64,
+        is_good: bool,
+    ) -> Self {
+        let (core, models) = (source::CORE.to_owned(), source::MODELS.to_owned());
+        let engine = engine.to_owned();
+        Self { name, engine, verdict, states, depth, seconds, is_good, core, models }
+    }
+}
+
+/// Returns the bounds of the configuration called `name` for the core, if it is tied.
+fn tied(name: &str) -> Option<Configuration> {
+    let (_, members, write, writes) = TIED.iter().find(|(tied, ..)| *tied == name)?;
+    Some(Configuration {
+        quorums: QuorumSet::new(*members, *write, 2).ok()?,
+        epochs: 2,
+        writes: *writes,
+        symmetric: false,
+        ..Configuration::EMPTY
+    })
+}
+
+fn run_core(configuration: &Configuration) -> Result<Found, String> {
+    let outcome = run(configuration, Sound, Search::Breadth, 0, |_| {});
+    match outcome.verdict {
+        Verdict::Holds => Ok((None, outcome.unique_states, outcome.depth)),
+        Verdict::Broken { property, .. } => {
+            Ok((Some(property.name().to_owned()), outcome.unique_states, outcome.depth))
         }
     }
 }
@@ -257,6 +320,19 @@ mod tests {
             }
         }
         assert!(count >= 12, "only {count} configurations were checked");
+    }
+
+    /// If the numbers differ, the core or the specification says something else than the other.
+    #[test]
+    fn the_core_reaches_as_many_states_as_the_specification() {
+        for (name, ..) in TIED {
+            let expected = EXPECTED.iter().find(|expected| expected.name == *name);
+            let (Some(expected), Some(configuration)) = (expected, tied(name)) else {
+                panic!("{name} is not expected");
+            };
+            let row = row(expected, CORE, |_| run_core(&configuration));
+            assert!(row.is_good, "{row:?}");
+        }
     }
 
     /// A configuration that nobody expects anything of would never be checked.

@@ -348,8 +348,9 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "recovery-split-gossip",
-        purpose: "a recovery with every step apart and gossip, on six segments",
+        purpose: "a recovery with every step apart and gossip, on four segments (W=3, R=2)",
         tier: Tier::Full,
+        quorums: SMALL,
         granularity: Granularity::Split,
         epochs: 2,
         writes: 1,

@@ -206,6 +206,14 @@ impl<R: Rules> World<R> {
         self.canonical(state)
     }
 
+    /// Lets the abstract volume take `events`, as if the writer number `index` had reported them.
+    #[cfg(test)]
+    pub(crate) fn report(&self, state: &mut State, index: u8, events: Vec<Event>) {
+        let writer = state.writer(usize::from(index));
+        let events = self.events.intern((index, events));
+        self.apply_writer(state, usize::from(index), WriterOutcome { writer, events });
+    }
+
     /// Applies a writer's step to the state, and its reports to the abstract volume.
     fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
         state.set_writer(index, outcome.writer);

@@ -8,6 +8,8 @@ use quorate_core::id::{PageId, PgId};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
+use crate::invariant::monotone;
+
 /// What one writer has done, as its clients saw it.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct EpochLog {
@@ -93,7 +95,7 @@ impl Volume {
             }
         }
         let Some(opening) = self.epochs.get_mut(epoch) else { return Err(Flaw::WentBack) };
-        if opening.base.is_some() {
+        if !monotone::may_open(opening) {
             return Err(Flaw::WentBack);
         }
         *opening = EpochLog { base: Some(base), told: base, log };
@@ -109,7 +111,7 @@ impl Volume {
                 return Err(Flaw::LsnReused);
             }
             let Some(own) = self.epochs.get_mut(epoch) else { return Err(Flaw::WentBack) };
-            if own.base.is_none() {
+            if !monotone::may_write(own) {
                 return Err(Flaw::WentBack);
             }
             let last = |group: Option<PgId>| {
@@ -130,7 +132,7 @@ impl Volume {
 
     fn acknowledge(&mut self, epoch: usize, vdl: Lsn) -> Result<(), Flaw> {
         let Some(own) = self.epochs.get_mut(epoch) else { return Err(Flaw::WentBack) };
-        if own.base.is_none() || vdl < own.told {
+        if !monotone::may_tell(own, vdl) {
             return Err(Flaw::WentBack);
         }
         if !own.log.iter().any(|record| record.lsn == vdl && record.cpl) {

@@ -26,9 +26,18 @@ fn refusal<R: Rules>(segment: &Segment<R>, message: ToSegment) -> Option<Refusal
     let mut effects = Vec::new();
     let from = Peer::Writer(segment.heard());
     after.step(SegmentInput::Receive { from, message }, &mut effects);
-    match effects.as_slice() {
+    refused(segment, &after, &effects)
+}
+
+/// Returns why a segment refused, if the refusal is all that it said, and it stayed as it was.
+fn refused<R: Rules>(
+    before: &Segment<R>,
+    after: &Segment<R>,
+    effects: &[SegmentEffect],
+) -> Option<Refusal> {
+    match effects {
         [SegmentEffect::SendWriter { message: ToWriter::Refused { refusal, .. }, .. }]
-            if after == *segment =>
+            if after == before =>
         {
             Some(*refusal)
         }
@@ -99,5 +108,63 @@ fn next_record<R: Rules>(segment: &Segment<R>) -> Record {
         page: Default::default(),
         cpl: true,
         payload: Default::default(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use quorate_core::rules::{Bug, Seeded, Sound};
+
+    use super::*;
+    use crate::configuration::Configuration;
+    use crate::invariant::Property;
+    use crate::world::World;
+
+    /// Machines without a fence that pass for those that ship: like `Sound`, they have no size.
+    #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+    struct Unfenced;
+
+    impl Rules for Unfenced {
+        fn has(self, bug: Bug) -> bool {
+            bug == Bug::NoFence
+        }
+    }
+
+    fn verdict<R: Rules>(rules: R) -> Option<Property> {
+        let world = World::new(&Configuration::EMPTY, rules, 0);
+        world.verdict(&world.start())
+    }
+
+    /// A segment that takes what it must refuse would go unnoticed. Nothing else is broken in this
+    /// state: it is the segment's answers alone that are judged.
+    #[test]
+    fn a_segment_that_accepts_what_is_forbidden_is_reported() {
+        assert_eq!(verdict(Unfenced), Some(Property::Hostile));
+        assert_eq!(verdict(Sound), None);
+        // Of a machine with a seeded bug, what its acceptance leads to is judged instead.
+        assert_eq!(verdict(Seeded(Bug::NoFence)), None);
+    }
+
+    /// A segment that says no and changes all the same would pass for one that refuses, and so
+    /// would one that says nothing, or more than the refusal.
+    #[test]
+    fn only_one_refusal_that_changes_nothing_counts() {
+        let world = World::new(&Configuration::EMPTY, Sound, 0);
+        let segment = &world.slot(&world.start(), 0).slot.segment;
+        let message = messages(segment).remove(0);
+        let mut effects = Vec::new();
+        let from = Peer::Writer(segment.heard());
+        segment.clone().step(SegmentInput::Receive { from, message }, &mut effects);
+        assert!(refused(segment, segment, &effects).is_some());
+        let mut other = segment.clone();
+        let epoch = segment.heard().next(InstanceId::new(9)).unwrap();
+        let message = ToSegment::Seal(Seal { epoch, group: segment.durable().group() });
+        other.step(SegmentInput::Receive { from, message }, &mut Vec::new());
+        assert_ne!(other, *segment);
+        assert_eq!(refused(segment, &other, &effects), None);
+        assert_eq!(refused(segment, segment, &[]), None);
+        let twice = [effects.clone(), effects].concat();
+        assert_eq!(refused(segment, segment, &twice), None);
     }
 }
