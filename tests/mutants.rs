@@ -1,5 +1,5 @@
 //! Seeded bugs in real processes: whoever looks for violations must find them.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -82,7 +82,7 @@ pub enum TortureError {
         /// What went wrong in it on purpose.
         fault: Fault,
         /// What went wrong.
-        cause: Box<TortureError>,
+        cause: Box<Self>,
         /// How the processes are.
         state: String,
     },
