@@ -10,7 +10,7 @@ use quorate_core::rules::Bug;
 use quorate_node::demo::{self, Colour, DemoError, Measured, Narrator};
 use serde::Serialize;
 
-use crate::{Outcome, mutant};
+use crate::mutant;
 
 /// Tell the whole story on this machine: explore a model and show what a broken variant does; then
 /// six nodes and a writer, a file, killed nodes, a frozen writer that is overtaken, and every
@@ -50,7 +50,8 @@ struct Report<'a> {
 }
 
 impl Demo {
-    pub(crate) fn execute(self) -> Outcome {
+    /// Returns whether all of it held.
+    pub(crate) fn execute(self) -> Result<bool, Box<dyn Error>> {
         let mut out: Box<dyn Write> =
             if self.json { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
         let is_terminal =
@@ -74,6 +75,9 @@ impl Demo {
                 "This story does not notice {name}. See what does: quorate check kill {name}"
             ))?;
         }
+        if let Err(error) = &outcome {
+            narrator.step(&error.to_string())?;
+        }
         drop(out);
         if self.json {
             let report = Report {
@@ -85,7 +89,6 @@ impl Demo {
             };
             writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
         }
-        outcome?;
-        Ok(())
+        Ok(outcome.is_ok())
     }
 }

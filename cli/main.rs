@@ -71,7 +71,11 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error as Box<dyn Error>),
         },
-        Command::Demo(demo) => demo.execute(),
+        Command::Demo(demo) => match demo.execute() {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Down(down) => down.execute(),
         Command::Load(load) => load.execute(),
         Command::Node(node) => node.execute(),

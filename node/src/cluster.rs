@@ -32,7 +32,6 @@ pub use file::{CLUSTER_FILE, ClusterFile, Member};
 use lock::ClusterLock;
 pub use lock::{Stopped, running, stop};
 use process::{Running, last_words};
-use seat::WriterSeat;
 
 /// How long a process may take to answer its first question.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -311,31 +310,6 @@ impl Cluster {
             Some(mut running) => running.kill().map_err(doing("ending a node")),
             None => Ok(()),
         }
-    }
-
-    /// Gives the writer that this cluster started away, with its process: who holds it may freeze
-    /// it, resume it, and watch it end. `None` when there is none any more.
-    pub(crate) fn give_writer(&mut self) -> Option<WriterSeat> {
-        let process = self.writer.take()?;
-        let words = self.words(Who::Writer);
-        Some(WriterSeat::new(WRITER, self.writer_address, self.volume, words, process))
-    }
-
-    /// Starts another writer process, called `name`, which takes the volume over.
-    ///
-    /// # Errors
-    /// [`ClusterError`] when it can't be started; whether it opens, [`WriterSeat::connect`] says.
-    pub(crate) fn another_writer(&self, name: &str) -> Result<WriterSeat, ClusterError> {
-        let address = free_addresses(1)?.pop().ok_or(ClusterError::NoPorts)?;
-        let directory = self.directory.join(name);
-        std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
-        let config = directory.join("writer.toml");
-        let file = WriterFile::new(self.volume, address, vec![self.addresses.clone()]);
-        config::file::write(&config, "Written by `quorate`.", &file)?;
-        let words = directory.join("messages.txt");
-        let process = Running::start(&self.executable, "writer", &config, &words, self.mutant);
-        let process = process.map_err(doing("starting a process"))?;
-        Ok(WriterSeat::new(name, address, self.volume, words, process))
     }
 
     /// Asks all processes to end, the writer first, and waits for it; those that haven't ended

@@ -1,5 +1,5 @@
 //! The demonstration: a real file through a real cluster whose nodes are killed, and a writer
-//! process that is frozen and overtaken. Nothing in it is faked: processes, disks, signals, sockets.
+//! process that is frozen and overtaken. Nothing is faked: processes, disks, signals, sockets.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,9 +122,9 @@ pub enum DemoError {
     Pages(#[from] TortureError),
     /// An overtaken writer acknowledged something.
     #[error(
-        "VIOLATION: the overtaken writer, epoch {}, acknowledged {late} writes that it was asked for \
-         after epoch {} had taken the volume over. Strict reads through the new writer don't find \
-         {missing} of them ({page} is the first): acknowledged, and lost",
+        "VIOLATION: the overtaken writer, epoch {}, acknowledged {late} writes that it was \
+         asked for after epoch {} had taken the volume over. Strict reads through the new writer \
+         don't find {missing} of them ({page} is the first): acknowledged, and lost",
         .first.counter(), .by.counter()
     )]
     Violated {
@@ -450,6 +450,10 @@ fn examine(cluster: &Cluster, narrator: &mut Narrator<'_>) -> io::Result<()> {
 fn prepare(directory: &Path) -> Result<(), DemoError> {
     let io = at(directory);
     let is_marked = directory.join(MARK).exists();
+    // One under way needs its files.
+    if crate::cluster::running(directory).map_err(&io)?.is_some() {
+        return Err(ClusterError::Live { directory: directory.to_path_buf() }.into());
+    }
     if is_marked {
         std::fs::remove_dir_all(directory).map_err(&io)?;
     }

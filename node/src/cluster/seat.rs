@@ -8,13 +8,41 @@ use std::time::Duration;
 
 use super::error::doing;
 use super::process::{Running, last_words};
-use super::{ClusterError, READY_MAX, is_temporary};
+use super::{Cluster, ClusterError, READY_MAX, WRITER, Who, free_addresses, is_temporary};
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
-use crate::config::VolumeId;
+use crate::config::file::WriterFile;
+use crate::config::{self, VolumeId};
 
 /// The time between two looks at something that is waited for: short beside what a takeover takes.
 const POLL: Duration = Duration::from_millis(1);
+
+impl Cluster {
+    /// Gives the writer that this cluster started away, with its process: who holds it may freeze
+    /// it, resume it, and watch it end. `None` when there is none any more.
+    pub(crate) fn give_writer(&mut self) -> Option<WriterSeat> {
+        let process = self.writer.take()?;
+        let words = self.words(Who::Writer);
+        Some(WriterSeat::new(WRITER, self.writer_address, self.volume, words, process))
+    }
+
+    /// Starts another writer process, called `name`, which takes the volume over.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it can't be started; whether it opens, [`WriterSeat::connect`] says.
+    pub(crate) fn another_writer(&self, name: &str) -> Result<WriterSeat, ClusterError> {
+        let address = free_addresses(1)?.pop().ok_or(ClusterError::NoPorts)?;
+        let directory = self.directory.join(name);
+        std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
+        let config = directory.join("writer.toml");
+        let file = WriterFile::new(self.volume, address, vec![self.addresses.clone()]);
+        config::file::write(&config, "Written by `quorate`.", &file)?;
+        let words = directory.join("messages.txt");
+        let process = Running::start(&self.executable, "writer", &config, &words, self.mutant);
+        let process = process.map_err(doing("starting a process"))?;
+        Ok(WriterSeat::new(name, address, self.volume, words, process))
+    }
+}
 
 /// A writer process. It ends with this value.
 #[derive(Debug)]
@@ -27,7 +55,7 @@ pub(crate) struct WriterSeat {
 }
 
 impl WriterSeat {
-    pub(super) fn new(
+    fn new(
         name: &str,
         address: SocketAddr,
         volume: VolumeId,

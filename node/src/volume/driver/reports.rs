@@ -1,0 +1,102 @@
+//! What the writer reports, and who is told.
+
+use quorate_core::consistency::Vdl;
+use quorate_core::effect::{CommandRefusal, Report};
+use quorate_core::rules::Rules;
+use quorate_core::writer::Writer;
+
+use super::super::{Committed, VolumeError};
+use super::{PUBLISH_AFTER, Phase, VolumeDriver};
+use crate::clock::Moment;
+use crate::env::Environment;
+
+impl<E: Environment, R: Rules> VolumeDriver<E, R> {
+    pub(super) fn take_report(&mut self, report: Report) {
+        let now = self.env.now();
+        match report {
+            Report::Confirmed { ticket, read_point: _ } => self.reads.confirmed(ticket, now),
+            Report::Durable { vdl } => self.settle(vdl, now),
+            Report::Opened { vdl, through } => {
+                self.used = through;
+                self.recovery_point = vdl;
+                self.frontier.advance(vdl.lsn());
+                self.points.remember(vdl.lsn());
+                self.reads.reach(vdl, now);
+                let phase = std::mem::replace(&mut self.phase, Phase::Open);
+                if let (Phase::Recovering(recovery), Some(writer)) = (phase, &self.writer) {
+                    let epoch = writer.epoch();
+                    recovery.succeed(epoch, vdl, *writer.geometry());
+                    self.welcome_as(epoch);
+                }
+                self.advanced = now;
+                self.publish = Some(now);
+            }
+            Report::Overtaken { by } => match &mut self.phase {
+                Phase::Recovering(recovery) => {
+                    recovery.refused(by, now, self.env.random().unwrap_or(0));
+                }
+                Phase::Open | Phase::Over(_) => self.give_up(VolumeError::Overtaken { by }),
+            },
+            Report::Read { ticket, page, read_point, version } => {
+                let bytes = std::mem::take(&mut self.incoming);
+                let answered = (read_point, version, bytes);
+                self.reads.answer(ticket, page, answered, now, &mut self.outbox);
+            }
+            Report::ReadRefused { ticket, .. } => self.reads.refused(ticket, now),
+            Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
+            // Commands are given only when they can be carried out, and what a faulty segment
+            // rejects is made up for by the others.
+            Report::Refused(_) | Report::Rejected { .. } => {}
+            Report::Written { first, cpl } => {
+                if let Some((_, reply)) = self.writes.pop_front() {
+                    self.points.remember(cpl);
+                    self.commits.push_back((Committed { first, cpl }, reply));
+                }
+            }
+        }
+    }
+
+    /// Answers the commits that are durable now and forgets their bytes.
+    pub(super) fn settle(&mut self, vdl: Vdl, now: Moment) {
+        self.advanced = now;
+        // Before anybody is told: who has been told sees it.
+        self.frontier.advance(vdl.lsn());
+        self.publish = Some(now.after(PUBLISH_AFTER));
+        while let Some((committed, reply)) =
+            self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl.lsn())
+        {
+            reply.send(Ok(committed), &mut self.outbox);
+        }
+        self.reads.reach(vdl, now);
+        let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
+        while let Some(first) = self.payloads.first_entry()
+            && Some(*first.key()) <= vcl
+        {
+            self.flying_bytes = self.flying_bytes.saturating_sub(first.remove().len());
+        }
+    }
+
+    /// Stops for ever, and says so to everybody who waits.
+    pub(super) fn give_up(&mut self, error: VolumeError) {
+        if matches!(error, VolumeError::Overtaken { .. }) {
+            // Before anybody is told: who has been told sees it.
+            self.frontier.overtake();
+        }
+        let phase = std::mem::replace(&mut self.phase, Phase::Over(error));
+        if let Phase::Recovering(recovery) = phase {
+            recovery.fail(error);
+        }
+        for (_, reply) in self.commits.drain(..) {
+            reply.send(Err(error), &mut self.outbox);
+        }
+        for (_, reply) in self.writes.drain(..) {
+            reply.send(Err(error), &mut self.outbox);
+        }
+        self.reads.fail(error, &mut self.outbox);
+        self.payloads.clear();
+        self.peers.clear();
+        self.writer = None;
+        // Nothing is due any more: a time that nobody looks at would make the loop spin.
+        self.publish = None;
+    }
+}
