@@ -7,8 +7,8 @@
 //! from a steady stream. Only this last part is measured: the fourth acknowledgement of each record
 //! advances PGCL, VCL and VDL and lets a report out.
 //!
-//! `cargo bench -p quorate-core --bench acks`; `-- --json` prints one object a line. Exits with 1 if
-//! anything was allocated on the measured path.
+//! `cargo bench -p quorate-core --bench acks`; `-- --json` prints one object a line. Exits with 1
+//! if anything was allocated on the measured path.
 
 use std::env;
 use std::hint::black_box;

@@ -69,7 +69,10 @@ fn confirmed(answer: &ToWriter) -> Vec<WriterEffect> {
 fn answers_to_the_last_question_confirm_it() {
     let ticket = Ticket::new(2);
     let effects = confirmed(&ToWriter::Confirmed { epoch: epoch(5), ticket });
-    let is_confirmed = |effect: &WriterEffect| matches!(effect, WriterEffect::Report(Report::Confirmed { ticket: of, .. }) if *of == ticket);
+    let is_confirmed = |effect: &WriterEffect| {
+        let WriterEffect::Report(report) = effect else { return false };
+        matches!(report, Report::Confirmed { ticket: of, .. } if *of == ticket)
+    };
     assert!(effects.iter().any(is_confirmed), "{effects:?}");
 }
 
