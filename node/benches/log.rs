@@ -132,7 +132,10 @@ fn ahead(directory: &Path, warm_up: u64, frames: u64) -> io::Result<Vec<Duration
         let number = log.append(&write, &[&page]).unwrap();
         let mut is_durable = false;
         while !is_durable {
-            env.wait(None, &mut events)?;
+            match log.commit() {
+                Some(event) => events.push(event),
+                None => env.wait(None, &mut events)?,
+            }
             for event in events.drain(..) {
                 if let Event::Durable { through } = event {
                     log.settle(through);

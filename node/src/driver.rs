@@ -165,6 +165,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
     pub fn turn(&mut self) -> Result<(), NodeError> {
         self.tick()?;
         self.flush();
+        if let Some(event) = self.host.commit() {
+            self.take_event(event)?;
+            self.flush();
+        }
         let mut events = Vec::new();
         let deadline = self.deadline();
         self.env.wait(Some(deadline), &mut events)?;

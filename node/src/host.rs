@@ -13,7 +13,7 @@ use quorate_core::rules::{Rules, Sound};
 use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::Floor;
 use crate::payload;
 use crate::wire::{self, Envelope, Status, WireError};
@@ -116,6 +116,11 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         self.log.note(Floor::of(self.segment.durable()));
         keep_last_acks(&mut self.effects);
         self.carry_out(&BTreeMap::new(), outgoing)
+    }
+
+    /// Begins to make durable what was submitted; see [`LogFile::commit`].
+    pub fn commit(&mut self) -> Option<Event> {
+        self.log.commit()
     }
 
     /// Appends a frame that changes nothing: it shows a later start that everything before it was

@@ -15,7 +15,7 @@ use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
 use crate::wire::Envelope;
@@ -87,6 +87,10 @@ impl LogFile for MemoryFile {
 
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.submitted.borrow_mut().push((number, frame, note));
+    }
+
+    fn commit(&mut self) -> Option<Event> {
+        None
     }
 }
 

@@ -15,7 +15,7 @@ use quorate_core::message::{Append, ToSegment};
 use quorate_core::record::Record;
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
-use quorate_node::env::LogFile;
+use quorate_node::env::{Event, LogFile};
 use quorate_node::format::{self, LogIdentity, Note};
 use quorate_node::payload;
 use quorate_node::wire::{self, Envelope};
@@ -163,6 +163,10 @@ impl LogFile for Stored {
     }
 
     fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note) {}
+
+    fn commit(&mut self) -> Option<Event> {
+        None
+    }
 }
 
 /// A start reads a frame at a time: the memory for it must not grow with the log.

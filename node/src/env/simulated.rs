@@ -206,6 +206,10 @@ impl LogFile for SimulatedLog {
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.world.borrow_mut().submit(self.process, self.machine, number, &frame, note);
     }
+
+    fn commit(&mut self) -> Option<Event> {
+        None
+    }
 }
 
 /// Wakes a simulated process. Another thread could use it; a simulation has none.

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 
+use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
 /// The name of a log's only file in the first version of the format. It is opened as the first
@@ -27,8 +28,8 @@ const INDEX_MAX: u32 = 999_999;
 /// sync of the log that comes meanwhile waits no longer than for these.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How many zeros are copied at once: they stay in the nearest cache of the processor.
-const ZEROS_BYTES: usize = 16 << 10;
+/// How much memory for blocks is kept from one group of frames to the next.
+const BLOCKS_BYTES_KEPT: usize = 1 << 20;
 
 /// Returns the name of the file with this number.
 pub(super) fn name(index: u32) -> String {
@@ -67,7 +68,7 @@ pub(super) fn prepare<D: Directory>(
     let unfinished = format!("{name}{UNFINISHED}");
     let make = || {
         let file = directory.create(&unfinished)?;
-        extend(&file, 0, layout.file_bytes(index), is_over)?;
+        extend(&file, layout.block, 0, layout.file_bytes(index), is_over)?;
         if !header.is_empty() {
             file.write_at(0, header)?;
             file.sync()?;
@@ -85,24 +86,28 @@ pub(super) fn prepare<D: Directory>(
 /// Writes zeros from `from` up to `to`, durably.
 fn extend<F: DirectoryFile>(
     file: &F,
+    block: usize,
     from: u64,
     to: u64,
     is_over: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = [0; ZEROS_BYTES];
+    let mut zeros = Blocks::default();
+    zeros.clear(CHUNK_BYTES);
+    zeros.add_zeros(CHUNK_BYTES);
     let mut at = from;
     while at < to {
         if is_over() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let end = at.saturating_add(chunk(to.saturating_sub(at)) as u64);
-        while at < end {
-            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(ZEROS_BYTES);
-            let piece = zeros.get(..left).unwrap_or(&zeros);
+        let piece = zeros.bytes().get(..chunk(to.saturating_sub(at))).unwrap_or(&[]);
+        let is_whole = at % block as u64 == 0 && piece.len() % block == 0;
+        if is_whole {
+            file.write_through(at, piece)?;
+        } else {
             file.write_at(at, piece)?;
-            at = at.saturating_add(piece.len() as u64);
+            file.sync()?;
         }
-        file.sync()?;
+        at = at.saturating_add(piece.len() as u64);
     }
     Ok(())
 }
@@ -261,10 +266,11 @@ impl<D: Directory> Reader<D> {
     pub(super) fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
         let end = self.length.max(length);
         let first = self.layout.locate(doubtful.min(length)).index;
+        let block = self.layout.block;
         for index in first..self.count {
             let bytes = self.layout.file_bytes(index);
             // A file that lost its end gets it back: what is written there is to be overwritten.
-            self.with(index, |file| extend(file, file.length()?, bytes, &|| false))?;
+            self.with(index, |file| extend(file, block, file.length()?, bytes, &|| false))?;
         }
         let mut at = doubtful.min(length);
         while at < end {
@@ -290,16 +296,24 @@ impl<D: Directory> Reader<D> {
     }
 
     /// Returns what appends behind the end of this log, with files from `supply`.
-    pub(super) fn writer<S: Supply<D::File>>(&self, supply: S) -> Writer<D, S> {
-        Writer {
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    pub(super) fn writer<S: Supply<D::File>>(&self, supply: S) -> io::Result<Writer<D, S>> {
+        let within = self.layout.locate(self.length).within;
+        let mut partial = vec![0; usize::try_from(within).unwrap_or(0) % self.layout.block];
+        self.read_at(self.length.saturating_sub(partial.len() as u64), &mut partial)?;
+        Ok(Writer {
             layout: self.layout,
             salt: self.salt,
             supply,
             files: BTreeMap::new(),
             tail: self.length,
+            partial,
+            blocks: Blocks::default(),
             sequence: self.sequence,
             told: 0,
-        }
+        })
     }
 }
 
@@ -308,8 +322,20 @@ pub(super) trait Supply<F> {
     /// Asks for the file with this number to be prepared, if it isn't there. Returns at once.
     fn request(&mut self, index: u32);
 
+    /// Returns whether the file with this number can be taken without waiting.
+    fn is_ready(&mut self, index: u32) -> bool;
+
     /// Returns the file with this number; waits while it is being prepared.
     fn take(&mut self, index: u32) -> io::Result<F>;
+}
+
+/// Where the note of a group of frames is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keep {
+    /// Behind the frames, in the same write.
+    Near,
+    /// There, and in a slot at the file's end: one more write to the disk.
+    NearAndFar,
 }
 
 /// What appends to a log. After an error it must not be used again.
@@ -321,53 +347,102 @@ pub(super) struct Writer<D: Directory, S> {
     /// The files that are written: the last one, and the one before it until its slot is.
     files: BTreeMap<u32, D::File>,
     tail: u64,
+    /// The bytes of the last block up to the tail: they are written again with what follows.
+    partial: Vec<u8>,
+    blocks: Blocks,
     sequence: u64,
     /// A slot of the file before this one says that this one holds durable bytes.
     told: u32,
 }
 
 impl<D: Directory, S: Supply<D::File>> Writer<D, S> {
-    /// Appends `bytes`, keeps `note` in a slot, and makes both durable.
-    pub(super) fn append(&mut self, bytes: &[u8], note: &Note) -> io::Result<()> {
-        let mut touched = BTreeSet::new();
+    /// Appends `bytes`, keeps `note`, and makes both durable.
+    pub(super) fn append(&mut self, bytes: &[u8], note: &Note, keep: Keep) -> io::Result<()> {
         let mut at = self.tail;
         let mut rest = bytes;
-        let mut last = self.layout.locate(at).index;
-        while !rest.is_empty() {
+        let (last, is_near) = loop {
             let place = self.layout.locate(at);
             let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
-            let Some((piece, others)) = rest.split_at_checked(length) else { break };
-            self.file(place.index)?.write_at(place.within, piece)?;
-            touched.insert(place.index);
-            last = place.index;
+            let (piece, others) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            let last = others.is_empty().then_some(note);
+            let is_near = self.append_piece(place, piece, last)?;
             at = at.saturating_add(length as u64);
             rest = others;
+            if rest.is_empty() {
+                break (place.index, is_near);
+            }
+        };
+        self.tail = at;
+        if keep == Keep::NearAndFar || !is_near {
+            self.write_slot(last, note)?;
         }
-        let slot = format::encode_slot(self.salt, self.sequence, note);
-        self.write_slot(last, &slot)?;
-        touched.insert(last);
         if let Some(before) = last.checked_sub(1)
             && self.told < last
             && note.durable > self.layout.start(last)
         {
             // Without this, nothing in the files before would miss this one if it were lost.
-            self.write_slot(before, &slot)?;
-            touched.insert(before);
+            self.write_slot(before, note)?;
             self.told = last;
         }
-        for index in touched {
-            self.file(index)?.sync()?;
-        }
-        self.sequence = self.sequence.saturating_add(1);
-        self.tail = at;
         let keep = if self.told == last { last } else { last.saturating_sub(1) };
         self.files.retain(|index, _| *index >= keep);
         Ok(())
     }
 
-    fn write_slot(&mut self, index: u32, slot: &[u8]) -> io::Result<()> {
+    /// Writes `piece` at `place` of a file, in whole blocks; behind it, if it is the last one, the
+    /// note. Returns whether there was room for that.
+    fn append_piece(&mut self, place: Place, piece: &[u8], note: Option<&Note>) -> io::Result<bool> {
+        let block = self.layout.block;
+        let before = self.partial.len();
+        let from = place.within.saturating_sub(before as u64);
+        let end = before.saturating_add(piece.len());
+        let room = usize::try_from(self.layout.data_bytes(place.index).saturating_sub(from))
+            .unwrap_or(usize::MAX);
+        let whole = end.next_multiple_of(block);
+        let with_note = end.saturating_add(SLOT_BYTES).next_multiple_of(block);
+        let slot = note.filter(|_| with_note <= room).map(|note| {
+            let at = from.saturating_add(with_note as u64).saturating_sub(SLOT_BYTES as u64);
+            let at = self.layout.start(place.index).saturating_add(at);
+            format::encode_slot(self.salt, at, note)
+        });
+        let length = if slot.is_some() { with_note } else { whole };
+        self.blocks.clear(length);
+        self.blocks.add(&self.partial);
+        self.blocks.add(piece);
+        let slot_bytes = slot.as_ref().map_or(0, Vec::len);
+        self.blocks.add_zeros(length.saturating_sub(end).saturating_sub(slot_bytes));
+        self.blocks.add(slot.as_deref().unwrap_or(&[]));
+        let blocks = std::mem::take(&mut self.blocks);
+        let written =
+            self.file(place.index).and_then(|file| file.write_through(from, blocks.bytes()));
+        self.blocks = blocks;
+        written?;
+        self.partial.clear();
+        let whole_blocks = end.saturating_sub(end % block);
+        self.partial.extend_from_slice(self.blocks.bytes().get(whole_blocks..end).unwrap_or(&[]));
+        self.blocks.shrink(BLOCKS_BYTES_KEPT);
+        Ok(slot.is_some())
+    }
+
+    /// Returns whether appending `length` bytes waits for no file that is being prepared.
+    pub(super) fn is_ready(&mut self, length: usize) -> bool {
+        let end = self.tail.saturating_add(length as u64);
+        let last = self.layout.locate(end).index;
+        let first = self.layout.locate(self.tail).index;
+        (first..=last).all(|index| self.files.contains_key(&index) || self.supply.is_ready(index))
+    }
+
+    fn write_slot(&mut self, index: u32, note: &Note) -> io::Result<()> {
+        let slot = format::encode_slot(self.salt, self.sequence, note);
         let at = self.layout.slot(index, self.sequence);
-        self.file(index)?.write_at(at, slot)
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.clear(self.layout.block);
+        blocks.add(&slot);
+        blocks.add_zeros(self.layout.block.saturating_sub(slot.len()));
+        let written = self.file(index).and_then(|file| file.write_through(at, blocks.bytes()));
+        self.blocks = blocks;
+        self.sequence = self.sequence.saturating_add(1);
+        written
     }
 
     fn file(&mut self, index: u32) -> io::Result<&D::File> {
