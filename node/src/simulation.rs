@@ -16,8 +16,12 @@ use serde::Serialize;
 mod client;
 mod cluster;
 mod faults;
+#[cfg(test)]
+mod hedging;
 mod oracle;
 mod round;
+#[cfg(test)]
+mod steady;
 
 use cluster::Cluster;
 

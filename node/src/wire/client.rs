@@ -217,6 +217,10 @@ pub struct WriterStatus {
 
 /// How a protection group is, as its writer sees it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+    /// Reads that were asked of a second segment because the first one took long.
+    pub reads_hedged: u64,
+    /// Reads that were asked of a slow segment too, to see whether it still is.
+    pub reads_probed: u64,
 pub struct GroupStatus {
     /// The group.
     pub group: PgId,
