@@ -47,6 +47,7 @@ pub struct SegmentWrite {
     /// Raise the known VDL to this, if it is lower.
     pub vdl: Vdl,
     /// Add these records, except for annulled ones.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 

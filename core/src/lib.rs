@@ -8,7 +8,7 @@
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
 //! [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
-//! [`recovery`], [`segment`], [`writer`], [`rules`].
+//! [`recovery`], [`segment`], [`writer`], [`rules`]. [`list`] is how lists of messages are decoded.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod epoch;
 pub mod geometry;
 pub mod id;
 pub mod image;
+pub mod list;
 mod log;
 pub mod lsn;
 pub mod message;

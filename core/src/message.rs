@@ -32,6 +32,7 @@ pub struct Append {
     /// The writer's VDL when it sent this.
     pub vdl: Vdl,
     /// The records, by rising LSN; none when only the VDL is told.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 
@@ -91,6 +92,7 @@ pub struct Pull {
     /// What the asking segment holds every record up to.
     pub scl: Scl,
     /// The first records above its SCL that it holds nevertheless; not more than a batch.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub beyond: Vec<Lsn>,
 }
 
@@ -104,6 +106,7 @@ pub struct Pulled {
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
     /// Records that the asking segment lacks, by rising LSN.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 
@@ -145,6 +148,7 @@ pub struct SealAnswer {
     /// The highest VDL that the segment knows.
     pub vdl: Vdl,
     /// The records that the segment holds above `vdl`, and the last one at or under it; by LSN.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 

@@ -54,6 +54,7 @@ impl TruncationRange {
 /// Histories replace each other whole. They are neither merged (edge 5) nor cut (edge 6).
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct History {
+    #[serde(deserialize_with = "crate::list::deserialize")]
     ranges: Vec<TruncationRange>,
 }
 
