@@ -18,6 +18,8 @@ mod cluster;
 mod faults;
 #[cfg(test)]
 mod hedging;
+#[cfg(test)]
+mod links;
 mod oracle;
 mod round;
 #[cfg(test)]

@@ -391,7 +391,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     fn tick(&mut self) {
         let now = self.env.now();
         for peer in &mut self.peers {
-            peer.link.tick(&mut self.env, now);
+            if peer.link.tick(&mut self.env, now) {
+                self.reads.lost((peer.group, peer.position), now);
+            }
         }
         self.tick_recovery(now);
         if !matches!(self.phase, Phase::Over(_)) {
@@ -427,6 +429,12 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Returns how many bytes are queued for the segment that takes least.
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> usize {
+        self.peers.iter().map(|peer| peer.link.backlog()).max().unwrap_or_default()
     }
 
     /// Returns what other threads see of the volume.
