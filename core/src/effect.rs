@@ -75,7 +75,7 @@ pub enum SegmentEffect {
         /// What.
         message: ToWriter,
     },
-    /// A gossip answer was refused; nothing changed.
+    /// A gossip message was refused; nothing changed.
     Unusable(Refusal),
 }
 

@@ -90,7 +90,8 @@ pub struct Pull {
     pub history: VolumeEpoch,
     /// What the asking segment holds every record up to.
     pub scl: Scl,
-    /// The first records above its SCL that it holds nevertheless; not more than a batch.
+    /// The first records above its SCL that it holds nevertheless; a list longer than a batch is
+    /// refused.
     pub beyond: Vec<Lsn>,
 }
 

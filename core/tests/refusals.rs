@@ -235,6 +235,10 @@ fn provoke(name: &str) -> Vec<Refusal> {
             refused(segment(), pulled(history(0), vec![record(11), record(12), record(13)])),
             refused(segment(), ToSegment::Install(Install { group: GROUP, history: history(2) })),
             refused(segment(), pulled(history(2), vec![])),
+            refused(segment(), {
+                let beyond = [11, 12, 13].map(Lsn::new).to_vec();
+                ToSegment::Pull(Pull { group: GROUP, history: epoch(0), scl: scl(0), beyond })
+            }),
         ],
         "Overloaded" => vec![
             refused(busy(), append(&[13])),

@@ -34,6 +34,12 @@ impl<R: Rules> Segment<R> {
         if pull.group != group {
             return;
         }
+        let batch = self.durable.geometry.limits().batch_records_max as usize;
+        if pull.beyond.len() > batch {
+            // Each record above the SCL is compared with all of them.
+            effects.push(SegmentEffect::Unusable(Refusal::Oversized));
+            return;
+        }
         if pull.history > history
             && !self.rules.has(Bug::GossipWithoutHistory)
             && !self.rules.has(Bug::GossipAnyHistory)
@@ -44,7 +50,6 @@ impl<R: Rules> Segment<R> {
             });
             return;
         }
-        let batch = self.durable.geometry.limits().batch_records_max as usize;
         let mut records: Vec<Record> = self
             .durable
             .log
