@@ -123,8 +123,8 @@ impl SegmentImage {
             if !history.is_well_formed() && !rules.has(Bug::MergeHistories) {
                 return Err(CorruptImage::History);
             }
+            self.log.truncate(history.since(&self.history), rules.has(Bug::SclNotLowered));
             self.history = history.clone();
-            self.log.truncate(history, rules.has(Bug::SclNotLowered));
         }
         if self.history.epoch() > self.promised {
             return Err(CorruptImage::History);

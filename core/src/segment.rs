@@ -236,6 +236,12 @@ impl<R: Rules> Segment<R> {
         })
     }
 
+    /// Returns the highest LSN among the records under way.
+    fn highest_submitted(&self) -> Lsn {
+        let last = self.pending.iter().filter_map(|pending| pending.write.records.last());
+        last.map(|record| record.lsn).max().unwrap_or(Lsn::ZERO)
+    }
+
     /// Returns whether `more` records, with all those under way, exceed the log's bound.
     fn would_overfill(&self, more: usize) -> bool {
         let under_way: usize = self.pending.iter().map(|pending| pending.write.records.len()).sum();
