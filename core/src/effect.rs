@@ -133,6 +133,8 @@ pub enum CommandRefusal {
         /// That epoch.
         by: VolumeEpoch,
     },
+    /// The volume's history takes no further recovery.
+    HistoryFull,
     /// The writer has not finished its recovery.
     NotOpen,
     /// The number space is used up.
@@ -195,7 +197,8 @@ pub enum Report {
     },
     /// A command is not carried out.
     Refused(CommandRefusal),
-    /// A segment refused something for a reason that only a fault can bring about.
+    /// A segment refused something because a bound of the volume is reached, or for a reason that
+    /// only a fault can bring about.
     Rejected {
         /// The segment's group.
         group: PgId,

@@ -71,6 +71,8 @@ bugs! {
     CompleteOnReadQuorum [8],
     /// Completion counts the SCLs of seal answers.
     CompletionCountsSeals [71],
+    /// Confirmations that were given to an earlier question count for the one under way.
+    ConfirmAnyTicket [52],
     /// Confirmation of a strict read is given by segments that have promised a higher epoch.
     ConfirmWhenFenced [52],
     /// The fence compares epoch counters without the writer's instance.
@@ -123,6 +125,8 @@ bugs! {
     RecoverAtVcl [14],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
+    /// A segment lets itself be sealed although its history takes no further recovery.
+    SealWhenFull [74],
     /// A writer counts acknowledgements that were given to another epoch.
     StaleAckCounted [28],
     /// A torn write is accepted when a segment restarts.

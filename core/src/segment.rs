@@ -218,6 +218,14 @@ impl<R: Rules> Segment<R> {
         Ok(())
     }
 
+    /// Checks that recoveries can have led to `epoch`: one message must not use up the counters.
+    fn check_reach(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
+        if epoch.is_reachable_from(self.heard) {
+            return Ok(());
+        }
+        Err(Refusal::EpochAhead { heard: self.heard })
+    }
+
     fn same(&self, left: VolumeEpoch, right: VolumeEpoch) -> bool {
         if self.rules.has(Bug::CounterOnlyEpochs) || self.rules.has(Bug::AppendWithoutHistory) {
             // The second bug lets a promise stand for a history.

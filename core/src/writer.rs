@@ -180,8 +180,10 @@ impl<R: Rules> Writer<R> {
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
             | Refusal::Conflict { .. }
+            | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
             | Refusal::Full
+            | Refusal::HistoryFull
             | Refusal::Incomplete { .. }
             | Refusal::Malformed
             | Refusal::Oversized

@@ -13,7 +13,7 @@ use quorate_core::consistency::ReadPoint;
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
-use quorate_core::epoch::VolumeEpoch;
+use quorate_core::epoch::{EPOCH_STEP_MAX, VolumeEpoch};
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::{CorruptImage, SegmentImage};
@@ -194,6 +194,21 @@ fn provoke(name: &str) -> Vec<Refusal> {
             // On its way to the disk is as good as there.
             refused(busy(), append_of(vec![other])),
         ],
+        "EpochAhead" => {
+            let far = |step| VolumeEpoch::new(epoch(0).counter() + step, InstanceId::new(9));
+            let end = TruncationRange::new(far(EPOCH_STEP_MAX + 1), Lsn::ZERO, Lsn::new(20));
+            let far_history = history(0).with(end.unwrap());
+            // As far as they may go, epochs are taken.
+            accept(&mut segment(), seal(far(EPOCH_STEP_MAX), GROUP));
+            vec![
+                refused(segment(), seal(far(EPOCH_STEP_MAX + 1), GROUP)),
+                refused(segment(), seal(VolumeEpoch::new(u64::MAX, InstanceId::new(0)), GROUP)),
+                refused(segment(), {
+                    ToSegment::Install(Install { group: GROUP, history: far_history.clone() })
+                }),
+                refused(segment(), pulled(far_history, vec![])),
+            ]
+        }
         "Fenced" => vec![
             refused(sealed(), append(&[11])),
             refused(sealed(), read(0)),
@@ -205,6 +220,18 @@ fn provoke(name: &str) -> Vec<Refusal> {
             refused(holding(&[11, 12, 13]), append(&[14])),
             refused(holding(&[11, 12, 13]), pulled(history(0), vec![record(14)])),
         ],
+        "HistoryFull" => {
+            let install = ToSegment::Install(Install { group: GROUP, history: history(1) });
+            let mut full = segment();
+            accept(&mut full, install.clone());
+            // A history on its way to the disk is as good as there.
+            let mut filling = segment();
+            give(&mut filling, install);
+            vec![
+                refused(full, seal(epoch(2), GROUP)),
+                refused(filling, seal(epoch(2), GROUP)),
+            ]
+        }
         "Incomplete" => vec![
             refused(segment(), read(11)),
             // It holds the record, and not the one before.
@@ -281,9 +308,11 @@ fn check_contents(refusal: Refusal) {
             assert_eq!((lsn, limit), (Lsn::new(15), Lsn::new(14)));
         }
         Refusal::Conflict { lsn } => assert_eq!(lsn, Lsn::new(11)),
+        Refusal::EpochAhead { heard } => assert_eq!(heard, epoch(0)),
         Refusal::Fenced { promised } => assert_eq!(promised, epoch(1)),
         Refusal::Incomplete { scl: held } => assert!(held == scl(0) || held == scl(11)),
         Refusal::Full
+        | Refusal::HistoryFull
         | Refusal::Malformed
         | Refusal::Oversized
         | Refusal::Overloaded

@@ -186,12 +186,17 @@ impl<R: Rules> World<R> {
         let node = self.writers.get(writer);
         let mut machine = node.machine.clone();
         let mut effects = Vec::new();
-        let is_question = matches!(input, WriterInput::Confirm { .. });
+        let question = match input {
+            WriterInput::Confirm { ticket } => Some(ticket),
+            WriterInput::Publish
+            | WriterInput::Read { .. }
+            | WriterInput::Receive { .. }
+            | WriterInput::Resend { .. }
+            | WriterInput::Write { .. } => None,
+        };
         machine.step(input, &mut effects);
         let mut events = Vec::new();
-        if is_question {
-            events.push(Event::Asked);
-        }
+        events.extend(question.map(Event::Asked));
         let mut written: Vec<Record> = Vec::new();
         for effect in &effects {
             if let WriterEffect::Send { message: ToSegment::Append(append), .. } = effect {
@@ -203,8 +208,8 @@ impl<R: Rules> World<R> {
             let WriterEffect::Report(report) = effect else { continue };
             self.witness_report(report);
             match report {
-                Report::Confirmed { read_point, .. } => {
-                    events.push(Event::Confirmed(read_point.lsn()));
+                Report::Confirmed { ticket, read_point } => {
+                    events.push(Event::Confirmed(*ticket, read_point.lsn()));
                 }
                 Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
                 Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),

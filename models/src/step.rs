@@ -260,7 +260,11 @@ impl<R: Rules> World<R> {
                 });
                 self.witnesses.saw_if(spans, Witness::SpansGroups);
             }
-            Event::Asked | Event::Confirmed(_) => {}
+            Event::Asked(_) => {
+                let others = volume.asked.values().count();
+                self.witnesses.saw_if(others > 0, Witness::AskedTwice);
+            }
+            Event::Confirmed(..) => {}
         }
     }
 
@@ -324,8 +328,11 @@ impl<R: Rules> World<R> {
             }
             Action::Ask { writer } => {
                 next.budget.strict_reads = next.budget.strict_reads.checked_sub(1)?;
-                let ticket = Ticket::new(u64::from(next.budget.strict_reads));
-                self.command(&mut next, writer, 2, WriterInput::Confirm { ticket });
+                // Tickets of a writer rise.
+                let asked = self.configuration.strict_reads.checked_sub(next.budget.strict_reads)?;
+                let what = 256 | u64::from(asked);
+                let ticket = Ticket::new(u64::from(asked));
+                self.command(&mut next, writer, what, WriterInput::Confirm { ticket });
             }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;

@@ -46,10 +46,14 @@ witnesses! {
     RefusedBeyondLimit,
     /// A segment refused: another record has this LSN.
     RefusedConflict,
+    /// A segment refused: the epoch is too far above all that it has heard of.
+    RefusedEpochAhead,
     /// A segment refused: a higher epoch is promised.
     RefusedFenced,
     /// A segment refused: its log is full.
     RefusedFull,
+    /// A segment refused: its history takes no further recovery.
+    RefusedHistoryFull,
     /// A segment refused a read that needs more than it holds.
     RefusedIncomplete,
     /// A segment refused: the message contradicts itself.
@@ -96,6 +100,8 @@ witnesses! {
     CrashKept,
     /// An append became durable after a seal and was not acknowledged.
     DurableAfterSeal,
+    /// A strict read arrived while another one was under way.
+    AskedTwice,
     /// A read was answered.
     ReadServed,
     /// A strict read was confirmed.
@@ -157,8 +163,10 @@ impl Witness {
             Refusal::Behind { .. } => Self::RefusedBehind,
             Refusal::BeyondLimit { .. } => Self::RefusedBeyondLimit,
             Refusal::Conflict { .. } => Self::RefusedConflict,
+            Refusal::EpochAhead { .. } => Self::RefusedEpochAhead,
             Refusal::Fenced { .. } => Self::RefusedFenced,
             Refusal::Full => Self::RefusedFull,
+            Refusal::HistoryFull => Self::RefusedHistoryFull,
             Refusal::Incomplete { .. } => Self::RefusedIncomplete,
             Refusal::Malformed => Self::RefusedMalformed,
             Refusal::Oversized => Self::RefusedOversized,

@@ -20,6 +20,8 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::WrongGroup);
         }
         self.check_fence(seal.epoch)?;
+        self.check_reach(seal.epoch)?;
+        self.check_room_for_range(seal.epoch)?;
         if self.rules.has(Bug::ReadThenFence) {
             self.send_seal_answer(seal.epoch, effects);
             return Ok(());
@@ -64,6 +66,7 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::Malformed);
         }
         self.check_fence(epoch)?;
+        self.check_reach(epoch)?;
         self.heard = self.heard.max(epoch);
         if self.durable.history.epoch() == epoch {
             self.acknowledge(epoch, effects);
@@ -79,6 +82,21 @@ impl<R: Rules> Segment<R> {
             if self.rules.has(Bug::InstallAckedEarly) {
                 self.acknowledge_unsynced(epoch, effects);
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that the history, as it is or is about to be, takes the range of another recovery.
+    ///
+    /// Before anything is promised or heard: a recovery that can't be installed must not cost the
+    /// volume the writer that it has.
+    fn check_room_for_range(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
+        let ranges_max = self.durable.geometry.limits().history_ranges_max as usize;
+        let under_way = self.pending.iter().filter_map(|pending| pending.write.history.as_ref());
+        let mut histories = under_way.chain([&self.durable.history]);
+        let is_full = histories.any(|history| history.ranges().len() >= ranges_max);
+        if is_full && epoch > self.heard && !self.rules.has(Bug::SealWhenFull) {
+            return Err(Refusal::HistoryFull);
         }
         Ok(())
     }

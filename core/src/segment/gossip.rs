@@ -140,6 +140,7 @@ impl<R: Rules> Segment<R> {
         if epoch < self.durable.history.epoch() && !adopts_any {
             return Err(Refusal::Behind { history: epoch });
         }
+        self.check_reach(epoch)?;
         let known = pulled.vdl.lsn().max(pulled.history.through());
         let limit = known.plus(limits.allocation_max).unwrap_or(Lsn::new(u64::MAX));
         let mut last = Lsn::ZERO;

@@ -6,7 +6,7 @@ use core::hash::{Hash, Hasher};
 use super::installing::Installing;
 use super::{Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{Limits, VolumeGeometry};
 use crate::id::{Permutation, PgId, Position, Positions};
 use crate::message::{Install, SealAnswer, ToSegment};
 use crate::recovery::{choose_under, next_history};
@@ -97,7 +97,12 @@ impl<R: Rules> Writer<R> {
         }
         let answers = sealing.all();
         let choice = choose_under(self.rules, &self.geometry, &answers);
-        let allocation_max = self.geometry.limits().allocation_max;
+        let Limits { allocation_max, history_ranges_max, .. } = self.geometry.limits();
+        if choice.found.ranges().len() >= history_ranges_max as usize {
+            // No segment would take it.
+            effects.push(super::refused(CommandRefusal::HistoryFull));
+            return;
+        }
         let Some(history) = next_history(self.rules, self.epoch, &choice, allocation_max) else {
             effects.push(super::refused(CommandRefusal::OutOfLsns));
             return;
