@@ -164,6 +164,7 @@ impl Names {
             Refusal::Incomplete { scl } => format!("{name} scl {scl}"),
             Refusal::Full
             | Refusal::HistoryFull
+            | Refusal::Impaired
             | Refusal::Malformed
             | Refusal::Oversized
             | Refusal::Overloaded

@@ -46,9 +46,8 @@ fn replay(records: u64, recoveries: u64) -> Duration {
     let lsns: Vec<u64> = (first..first + records).collect();
     writes.extend(lsns.chunks(16).map(|lsns| SegmentWrite {
         promised: epoch(1),
-        history: None,
-        vdl: Default::default(),
         records: lsns.iter().map(|lsn| record(*lsn, first)).collect(),
+        ..SegmentWrite::default()
     }));
     let mut history = history(1);
     let end = Lsn::new(first + records - 1);
@@ -72,7 +71,11 @@ fn append(records: u64, batch: usize) -> Duration {
     let mut segment = Segment::recover(image());
     let mut effects = Vec::new();
     let history = history(1);
-    give(&mut segment, ToSegment::Install(Install { group: GROUP, history }), &mut effects);
+    give(
+        &mut segment,
+        ToSegment::Install(Install { group: GROUP, history, end: Lsn::ZERO }),
+        &mut effects,
+    );
     let first = self::history(1).through().get() + 1;
     let lsns: Vec<u64> = (first..first + records).collect();
     let message = |lsns: &[u64]| {
@@ -133,7 +136,7 @@ fn history(counter: u64) -> History {
 
 fn install(counter: u64) -> SegmentWrite {
     let history = Some(history(counter));
-    SegmentWrite { promised: epoch(counter), history, vdl: Default::default(), records: vec![] }
+    SegmentWrite { promised: epoch(counter), history, ..SegmentWrite::default() }
 }
 
 fn record(lsn: u64, first: u64) -> Record {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
+use crate::floor::Floor;
 use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
 use crate::message::{Peer, ToSegment, ToWriter};
@@ -38,12 +39,16 @@ pub enum SegmentInput {
 }
 
 /// One atomic change of a segment's durable state. Applied whole or not at all.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct SegmentWrite {
     /// Raise the promise to this epoch, if it is lower.
     pub promised: VolumeEpoch,
     /// Replace the history by this one, if it is older; drop what it annuls.
     pub history: Option<History>,
+    /// The group's last record that the newest range of that history keeps.
+    pub end: Lsn,
+    /// The segment's log was damaged: it counts in no read quorum until it has all of this again.
+    pub floor: Option<Floor>,
     /// Raise the known VDL to this, if it is lower.
     pub vdl: Vdl,
     /// Add these records, except for annulled ones.

@@ -8,7 +8,7 @@
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
 //! [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
-//! [`recovery`], [`segment`], [`writer`], [`rules`].
+//! [`floor`], [`recovery`], [`segment`], [`writer`], [`rules`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ extern crate std;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;
+pub mod floor;
 pub mod geometry;
 pub mod id;
 pub mod image;

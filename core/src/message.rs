@@ -51,6 +51,8 @@ pub struct Install {
     pub group: PgId,
     /// The history; its epoch is the writer's.
     pub history: History,
+    /// The group's last record at or under the recovery point, zero for none.
+    pub end: Lsn,
 }
 
 /// A read of one page at a read point (protocol: reads).
@@ -102,6 +104,8 @@ pub struct Pulled {
     pub group: PgId,
     /// The answering segment's history.
     pub history: History,
+    /// The group's last record that the newest range of that history keeps, zero for none.
+    pub end: Lsn,
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
     /// Records that the asking segment lacks, by rising LSN.

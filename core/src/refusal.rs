@@ -48,6 +48,9 @@ pub enum Refusal {
     /// The segment's history has as many ranges as the volume's limits allow: it takes no further
     /// recovery, and promises nothing to one. The writer that is open goes on.
     HistoryFull,
+    /// The segment's log was damaged, and it doesn't have again all that it may have acknowledged:
+    /// it has no vote until then.
+    Impaired,
     /// The segment doesn't hold all records that the read needs.
     Incomplete {
         /// What the segment holds every record up to.
@@ -65,7 +68,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The names of all refusals, in alphabetical order; a test walks them.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "Annulled",
         "Behind",
         "BeyondLimit",
@@ -74,6 +77,7 @@ impl Refusal {
         "Fenced",
         "Full",
         "HistoryFull",
+        "Impaired",
         "Incomplete",
         "Malformed",
         "Oversized",
@@ -93,6 +97,7 @@ impl Refusal {
             Self::Fenced { .. } => "Fenced",
             Self::Full => "Full",
             Self::HistoryFull => "HistoryFull",
+            Self::Impaired => "Impaired",
             Self::Incomplete { .. } => "Incomplete",
             Self::Malformed => "Malformed",
             Self::Oversized => "Oversized",

@@ -278,7 +278,14 @@ impl<R: Rules> Segment<R> {
         self.pending.iter().map(|pending| (pending.id, &pending.write, pending.is_durable))
     }
 
-    /// Returns what this segment answers to a seal now.
+    /// Returns whether this segment counts in read quorums: a damaged one doesn't, until it is
+    /// repaired.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.check_vote().is_ok()
+    }
+
+    /// Returns what this segment answers to a seal now, if it has a vote.
     #[must_use]
     pub fn report(&self) -> SealAnswer {
         self.seal_answer()

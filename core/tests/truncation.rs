@@ -16,7 +16,7 @@ use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::record::{Payload, Record};
 use quorate_core::truncation::{History, TruncationRange};
-use support::{geometry, vdl};
+use support::geometry;
 
 /// LSNs and epochs from few, so that records and ranges meet.
 const LSNS: u64 = 24;
@@ -146,7 +146,12 @@ proptest! {
                     records.push(record);
                 }
             }
-            let write = SegmentWrite { promised: epoch(EPOCHS), history, vdl: vdl(0), records };
+            let write = SegmentWrite {
+                promised: epoch(EPOCHS),
+                history,
+                records,
+                ..SegmentWrite::default()
+            };
             prop_assert_eq!(image.apply(&write), Ok(()));
             let held: Vec<Record> = naive.records.values().copied().collect();
             prop_assert_eq!(image.records(), &held[..]);

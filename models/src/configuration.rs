@@ -64,6 +64,8 @@ pub struct Configuration {
     pub history_ranges_max: u32,
     /// Crashes of segments in all.
     pub crashes: u8,
+    /// Segments whose logs are damaged, in all.
+    pub damages: u8,
     /// Whether segments pull from each other.
     pub gossip: bool,
     /// Whether gossip's request and answer are messages of their own that can be delayed.
@@ -100,6 +102,7 @@ impl Configuration {
         allocation_max: 2,
         history_ranges_max: 16,
         crashes: 0,
+        damages: 0,
         gossip: true,
         gossip_messages: false,
         publish: false,
@@ -287,6 +290,32 @@ pub const ALL: &[Configuration] = &[
         epochs: 4,
         writes: 1,
         history_ranges_max: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-small",
+        purpose: "a segment whose log is damaged, repaired by gossip, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        damages: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-twice",
+        purpose: "two logs damaged, or one twice before it is repaired, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        damages: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-e2",
+        purpose: "a segment whose log is damaged, repaired by gossip, on six segments",
+        epochs: 2,
+        writes: 1,
+        damages: 1,
         ..Configuration::EMPTY
     },
     Configuration {

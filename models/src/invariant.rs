@@ -12,7 +12,7 @@ use quorate_core::rules::Rules;
 use crate::intern::combine;
 use crate::volume_spec::{Flaw, Volume};
 use crate::witness::{Witness, Witnesses};
-use crate::world::{MEMBERS, Slot, State, World};
+use crate::world::{MEMBERS, NO_VOTE, Slot, State, World};
 
 pub mod completeness;
 pub mod durability;
@@ -184,7 +184,7 @@ fn read_quorums<'a, R: Rules>(
             .map(|position| world.slot(state, world.slot_index(group, position)).report)
             .collect();
         reports.sort_unstable();
-        if !found.contains(&reports) {
+        if !reports.contains(&NO_VOTE) && !found.contains(&reports) {
             found.push(reports);
         }
     }

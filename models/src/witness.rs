@@ -54,6 +54,8 @@ witnesses! {
     RefusedFull,
     /// A segment refused: its history takes no further recovery.
     RefusedHistoryFull,
+    /// A segment refused to vote: its log was damaged.
+    RefusedImpaired,
     /// A segment refused a read that needs more than it holds.
     RefusedIncomplete,
     /// A segment refused: the message contradicts itself.
@@ -108,6 +110,8 @@ witnesses! {
     Confirmed,
     /// A strict read was refused by a segment that had promised a higher epoch.
     ConfirmRefused,
+    /// A damaged segment had again all that it may have acknowledged.
+    Repaired,
     /// A mini-transaction spans groups.
     SpansGroups,
     /// A write was reported durable before an earlier one.
@@ -118,6 +122,8 @@ witnesses! {
     StepAsk,
     /// A step of this kind changed a state.
     StepCrash,
+    /// A step of this kind changed a state.
+    StepDamage,
     /// A step of this kind changed a state.
     StepDeliver,
     /// A step of this kind changed a state.
@@ -144,6 +150,7 @@ impl Witness {
             Action::Answer { .. } => Self::StepAnswer,
             Action::Ask { .. } => Self::StepAsk,
             Action::Crash { .. } => Self::StepCrash,
+            Action::Damage { .. } => Self::StepDamage,
             Action::Deliver { .. } => Self::StepDeliver,
             Action::Gossip { .. } => Self::StepGossip,
             Action::Publish { .. } => Self::StepPublish,
@@ -167,6 +174,7 @@ impl Witness {
             Refusal::Fenced { .. } => Self::RefusedFenced,
             Refusal::Full => Self::RefusedFull,
             Refusal::HistoryFull => Self::RefusedHistoryFull,
+            Refusal::Impaired => Self::RefusedImpaired,
             Refusal::Incomplete { .. } => Self::RefusedIncomplete,
             Refusal::Malformed => Self::RefusedMalformed,
             Refusal::Oversized => Self::RefusedOversized,

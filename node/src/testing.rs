@@ -142,7 +142,7 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+    SegmentWrite::default()
 }
 
 /// Returns bytes that are different for every `index`.

@@ -41,6 +41,8 @@ impl<R: Rules> Segment<R> {
         let write = SegmentWrite {
             promised: self.durable.promised,
             history: None,
+            end: Lsn::ZERO,
+            floor: None,
             vdl: self.durable.vdl,
             records: new,
         };

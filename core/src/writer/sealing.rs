@@ -107,13 +107,14 @@ impl<R: Rules> Writer<R> {
             effects.push(super::refused(CommandRefusal::OutOfLsns));
             return;
         };
+        let ends = choice.ends.clone();
         let mut installing = Installing::new(&self.geometry, history.clone(), choice);
         if self.rules.has(Bug::CompletionCountsSeals) {
             installing.count_seals(sealing.answers.iter());
         }
         self.phase = Phase::Installing(installing);
-        for group in self.geometry.groups() {
-            let install = Install { group, history: history.clone() };
+        for (group, end) in self.geometry.groups().zip(ends) {
+            let install = Install { group, history: history.clone(), end };
             self.send_all(group, ToSegment::Install(install), effects);
         }
     }

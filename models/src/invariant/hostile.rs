@@ -75,8 +75,12 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         append(group, epoch, vec![foreign]),
         append(group, epoch, vec![far]),
         append(group, epoch, vec![dead]),
-        ToSegment::Install(Install { group, history: History::new() }),
-        ToSegment::Install(Install { group: elsewhere, history: image.history().clone() }),
+        ToSegment::Install(Install { group, history: History::new(), end: Lsn::ZERO }),
+        ToSegment::Install(Install {
+            group: elsewhere,
+            history: image.history().clone(),
+            end: image.end(),
+        }),
         ToSegment::Seal(Seal { epoch, group: elsewhere }),
         ToSegment::Seal(Seal { epoch: ahead, group }),
     ];
@@ -87,6 +91,9 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     }
     let limits = image.geometry().limits();
     if image.history().ranges().len() >= limits.history_ranges_max as usize {
+        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+    }
+    if image.floor().is_some() {
         messages.push(ToSegment::Seal(Seal { epoch: above, group }));
     }
     // A record that breaks nothing but comes when the log or the disk's queue is full.
