@@ -51,6 +51,15 @@ pub enum Action {
         /// Whether the next one survived in part.
         torn: bool,
     },
+    /// The log of a segment is damaged while it is down, and it restarts with what is whole.
+    Damage {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+        /// How many of its records are left, with its history; `None` when nothing is.
+        kept: Option<u8>,
+    },
     /// A message of a writer reaches a segment.
     Deliver {
         /// The writer.
@@ -127,6 +136,12 @@ impl fmt::Display for Action {
                 let tail = if torn { ", the next one torn" } else { "" };
                 write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
             }
+            Self::Damage { group, position, kept: Some(kept) } => {
+                write!(out, "g{group}{} is damaged, {kept} records are left", name(position))
+            }
+            Self::Damage { group, position, kept: None } => {
+                write!(out, "g{group}{} is damaged, nothing is left", name(position))
+            }
             Self::Deliver { writer, message, group, position } => {
                 let to = name(position);
                 write!(out, "message {message} of writer {} reaches g{group}{to}", nth(writer))
@@ -189,6 +204,7 @@ impl<R: Rules> World<R> {
                 writes: self.configuration.writes,
                 crashes: self.configuration.crashes,
                 strict_reads: self.configuration.strict_reads,
+                damages: self.configuration.damages,
             },
             flaw: None,
             canonical: 0,
@@ -260,7 +276,11 @@ impl<R: Rules> World<R> {
                 });
                 self.witnesses.saw_if(spans, Witness::SpansGroups);
             }
-            Event::Asked | Event::Confirmed(_) => {}
+            Event::Asked(_) => {
+                let others = volume.asked.values().count();
+                self.witnesses.saw_if(others > 0, Witness::AskedTwice);
+            }
+            Event::Confirmed(..) => {}
         }
     }
 
@@ -324,12 +344,21 @@ impl<R: Rules> World<R> {
             }
             Action::Ask { writer } => {
                 next.budget.strict_reads = next.budget.strict_reads.checked_sub(1)?;
-                let ticket = Ticket::new(u64::from(next.budget.strict_reads));
-                self.command(&mut next, writer, 2, WriterInput::Confirm { ticket });
+                // Tickets of a writer rise.
+                let asked =
+                    self.configuration.strict_reads.checked_sub(next.budget.strict_reads)?;
+                let what = 256 | u64::from(asked);
+                let ticket = Ticket::new(u64::from(asked));
+                self.command(&mut next, writer, what, WriterInput::Confirm { ticket });
             }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
                 let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
+                next.set_slot(at(group, position), outcome.slot);
+            }
+            Action::Damage { group, position, kept } => {
+                next.budget.damages = next.budget.damages.checked_sub(1)?;
+                let outcome = self.damage(state.slot(at(group, position)), kept);
                 next.set_slot(at(group, position), outcome.slot);
             }
             Action::Deliver { writer, message, group, position } => {
@@ -456,6 +485,11 @@ impl<R: Rules> World<R> {
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
+            }
+            if state.budget.damages > 0 {
+                let kept = (0..=as_u8(slot.segment.durable().records().len())).map(Some);
+                let damage = |kept| Action::Damage { group, position, kept };
+                actions.extend(kept.chain([None]).map(damage));
             }
             if self.configuration.granularity == Granularity::Split {
                 let outbox = 0..as_u8(slot.outbox.len());

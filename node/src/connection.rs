@@ -40,6 +40,9 @@ pub struct Connection<S> {
     /// How much of the first outbound frame is written.
     written: usize,
     backlog: usize,
+    /// How many bytes were ever read, and written.
+    received: u64,
+    sent: u64,
     /// What the last events said and no attempt has refuted.
     readable: bool,
     writable: bool,
@@ -56,6 +59,8 @@ impl<S: Stream> Connection<S> {
             outbound: VecDeque::new(),
             written: 0,
             backlog: 0,
+            received: 0,
+            sent: 0,
             readable: false,
             writable: false,
         }
@@ -98,6 +103,7 @@ impl<S: Stream> Connection<S> {
 
     fn advance(&mut self, count: usize) {
         self.backlog = self.backlog.saturating_sub(count);
+        self.sent = self.sent.saturating_add(count as u64);
         self.written = self.written.saturating_add(count);
         while let Some(first) = self.outbound.front()
             && first.len() <= self.written
@@ -135,7 +141,10 @@ impl<S: Stream> Connection<S> {
             self.start = 0;
             match self.stream.read(buffer) {
                 Ok(0) => return Err(ConnectionError::Closed),
-                Ok(count) => self.inbound.extend_from_slice(buffer.get(..count).unwrap_or(&[])),
+                Ok(count) => {
+                    self.received = self.received.saturating_add(count as u64);
+                    self.inbound.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) => return Err(error.into()),
             }
@@ -146,6 +155,18 @@ impl<S: Stream> Connection<S> {
     #[must_use]
     pub const fn is_readable(&self) -> bool {
         self.readable
+    }
+
+    /// Returns how many bytes have come, in all.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Returns how many bytes have come and gone, in all.
+    #[must_use]
+    pub const fn moved(&self) -> u64 {
+        self.received.saturating_add(self.sent)
     }
 
     /// Returns how many bytes are queued and not written.

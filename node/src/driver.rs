@@ -24,14 +24,13 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 mod caller;
 mod error;
 
-use caller::{Caller, CallerRole, asks_too_much, epoch_of, is_paused};
+use caller::{
+    Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
+};
 pub use error::NodeError;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
-
-/// How long a caller may take to say who it is.
-const GREETING_MAX: Duration = Duration::from_secs(5);
 
 /// How long after its last write an idle segment marks its log as durable.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -240,7 +239,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 continue;
             }
             let since = self.env.now();
-            self.callers.insert(token, Caller { connection, role: CallerRole::Unknown, since });
+            self.callers.insert(token, Caller::new(connection, since));
         }
     }
 
@@ -480,12 +479,13 @@ impl<E: Environment, R: Rules> Node<E, R> {
     /// are.
     fn tick(&mut self) -> Result<(), NodeError> {
         let now = self.env.now();
-        for link in self.links.values_mut() {
-            link.tick(&mut self.env, now);
+        for (position, link) in &mut self.links {
+            if link.tick(&mut self.env, now) {
+                self.gossip.lost(*position);
+            }
         }
-        self.callers.retain(|_, caller| {
-            !matches!(caller.role, CallerRole::Unknown) || now.since(caller.since) < GREETING_MAX
-        });
+        let waits_for_disk = waits_for_disk(&self.host);
+        self.callers.retain(|_, caller| caller.is_alive(waits_for_disk, now));
 
         self.mark(now)?;
 
@@ -581,6 +581,12 @@ impl<E: Environment, R: Rules> Node<E, R> {
             let directory = self.config.directory.clone();
             NodeError::Host { directory, error }
         })
+    }
+
+    /// Returns how many links are up, and how many callers there are.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        (self.links.values().filter(|link| link.is_up()).count(), self.callers.len())
     }
 
     /// Returns how the segment is.

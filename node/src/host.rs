@@ -132,9 +132,8 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         let durable = self.segment.durable();
         let write = SegmentWrite {
             promised: durable.promised(),
-            history: None,
             vdl: durable.vdl(),
-            records: Vec::new(),
+            ..SegmentWrite::default()
         };
         self.log.append(&write, &[])?;
         Ok(())

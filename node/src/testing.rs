@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -18,7 +18,7 @@ use crate::config::{self, VolumeId};
 use crate::env::{Event, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
-use crate::wire::Envelope;
+use crate::wire::{Envelope, Status};
 
 /// Frames that are not in the file yet, with their numbers and notes.
 type Submitted = Vec<(u64, Vec<u8>, Note)>;
@@ -104,6 +104,21 @@ pub(crate) fn identity() -> LogIdentity {
     }
 }
 
+/// Returns the status of a new segment.
+pub(crate) fn status() -> Status {
+    Status {
+        group: PgId::new(0),
+        position: Position::new(2).unwrap(),
+        scl: Scl::ZERO,
+        vdl: Vdl::ZERO,
+        heard: VolumeEpoch::ZERO,
+        promised: VolumeEpoch::ZERO,
+        history: VolumeEpoch::ZERO,
+        records: 0,
+        log_bytes: 0,
+    }
+}
+
 /// Returns a log without frames.
 pub(crate) fn empty_log() -> MemoryFile {
     MemoryFile::new(format::encode_header(&identity()).unwrap())
@@ -146,7 +161,7 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+    SegmentWrite::default()
 }
 
 /// Returns bytes that are different for every `index`.

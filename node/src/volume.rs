@@ -33,6 +33,7 @@ mod check;
 pub mod driver;
 mod flow;
 mod gathered;
+mod latency;
 mod points;
 mod reads;
 mod recovery;

@@ -182,6 +182,8 @@ fn writer_status() -> WriterStatus {
         writes_under_way: 0xa6,
         writes_waiting: 0xa7,
         reads_under_way: 0xa8,
+        reads_hedged: 0xaa,
+        reads_probed: 0xab,
         bytes_under_way: 0xa9,
     }
 }

@@ -88,6 +88,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// # Errors
 /// When `out` takes no more.
 pub fn heading(out: &mut dyn Write) -> io::Result<()> {
+    heading_beside(out, "floor")
+}
+
+/// [`heading`] with another system than the floor.
+pub(super) fn heading_beside(out: &mut dyn Write, other: &str) -> io::Result<()> {
     writeln!(
         out,
         "{:>9}  {:>21}  {:>21}  {:>21}  {:>15}",
@@ -96,7 +101,7 @@ pub fn heading(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "{:>9}  {:>10} {:>10}  {:>10} {:>10}  {:>10} {:>10}  {:>7} {:>7}",
-        "", "quorate", "floor", "quorate", "floor", "quorate", "floor", "writes", "p50"
+        "", "quorate", other, "quorate", other, "quorate", other, "writes", "p50"
     )
 }
 

@@ -43,6 +43,9 @@ pub enum BenchError {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The etcd beside it.
+    #[error("etcd: {0}")]
+    Etcd(io::Error),
     /// The plain program.
     #[error("the floor: {0}")]
     Floor(#[from] io::Error),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt;
 
 use super::{Environment, Event, LogFileError, Stream, Token, Waker};
 use crate::clock::{Clock, Moment};
@@ -66,6 +67,9 @@ impl RealEnvironment {
         token
     }
 }
+
+/// After so long without a byte the operating system asks the other end.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
 
 const WAKER: mio::Token = mio::Token(0);
 
@@ -144,10 +148,20 @@ impl Drop for RealEnvironment {
 impl RealEnvironment {
     fn register(&mut self, mut stream: TcpStream) -> io::Result<(Token, RealStream)> {
         let token = self.token();
+        let _ = keep_alive(&stream);
         let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.poll.registry().register(&mut stream, token, interests)?;
         Ok((Token::new(token.0), RealStream { stream, is_prompt: false }))
     }
+}
+
+/// Makes the operating system find out that the machine at the other end is gone: for whoever has
+/// nothing to say for long, and may.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_AFTER / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 3)
 }
 
 /// A TCP connection.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_core::consistency::Vdl;
 use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position, SegmentSet};
+use quorate_core::id::{InstanceId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::refusal::Refusal;
@@ -99,6 +99,8 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     buffer: Vec<u8>,
     /// The payload of the message that the writer is taking.
     incoming: Vec<u8>,
+    /// Who has sent it.
+    from: Option<(PgId, Position)>,
 }
 
 /// How far a client is.
@@ -177,6 +179,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             busy: BTreeSet::new(),
             buffer: vec![0; READ_BYTES],
             incoming: Vec::new(),
+            from: None,
         })
     }
 
@@ -260,7 +263,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 let (group, position) = (peer.group, peer.position);
                 match peer.link.next(&mut self.env, &mut self.buffer) {
                     None => break,
-                    Some(LinkEvent::Down) => self.lose(group, position),
+                    Some(LinkEvent::Down) => {
+                        self.reads.lost((group, position), self.env.now());
+                    }
                     Some(LinkEvent::Frame(frame)) => self.take_frame(index, *frame),
                     Some(LinkEvent::Up(welcome)) => {
                         peer.welcome = Some(welcome);
@@ -275,15 +280,6 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
     }
 
-    fn lose(&mut self, group: PgId, position: Position) {
-        let now = self.env.now();
-        if let Some(geometry) = self.writer.as_ref().map(|writer| *writer.geometry()) {
-            let is_lost =
-                |page: PageId, from: Position| from == position && geometry.group_of(page) == group;
-            self.reads.lost(is_lost, now);
-        }
-    }
-
     fn take_frame(&mut self, index: usize, frame: Frame) {
         let now = self.env.now();
         let Some(peer) = self.peers.get_mut(index) else { return };
@@ -291,7 +287,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             // Nobody asked for anything else.
             peer.link.fail(&mut self.env, now);
             let (group, position) = (peer.group, peer.position);
-            return self.lose(group, position);
+            return self.reads.lost((group, position), now);
         };
         let Some(epoch) = self.writer.as_ref().map(Writer::epoch) else { return };
         let (group, from) = (peer.group, peer.position);
@@ -317,6 +313,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             | ToWriter::Sealed { .. } => {}
         }
         self.incoming = frame.payload;
+        self.from = Some((group, from));
         self.step(WriterInput::Receive { group, from, message });
         if has_missed && matches!(self.phase, Phase::Open) {
             self.step(WriterInput::Resend { group, to: from });
@@ -394,7 +391,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     fn tick(&mut self) {
         let now = self.env.now();
         for peer in &mut self.peers {
-            peer.link.tick(&mut self.env, now);
+            if peer.link.tick(&mut self.env, now) {
+                self.reads.lost((peer.group, peer.position), now);
+            }
         }
         self.tick_recovery(now);
         if !matches!(self.phase, Phase::Over(_)) {
@@ -430,6 +429,12 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Returns how many bytes are queued for the segment that takes least.
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> usize {
+        self.peers.iter().map(|peer| peer.link.backlog()).max().unwrap_or_default()
     }
 
     /// Returns what other threads see of the volume.

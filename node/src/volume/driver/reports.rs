@@ -40,9 +40,15 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Read { ticket, page, read_point, version } => {
                 let bytes = std::mem::take(&mut self.incoming);
                 let answered = (read_point, version, bytes);
-                self.reads.answer(ticket, page, answered, now, &mut self.outbox);
+                if let Some(from) = self.from {
+                    self.reads.answer(ticket, page, answered, from, now, &mut self.outbox);
+                }
             }
-            Report::ReadRefused { ticket, .. } => self.reads.refused(ticket, now),
+            Report::ReadRefused { ticket, .. } => {
+                if let Some(from) = self.from {
+                    self.reads.refused(ticket, from, now);
+                }
+            }
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
             // Commands are given only when they can be carried out, and what a faulty segment
             // rejects is made up for by the others.

@@ -159,6 +159,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes_under_way: self.commits.len() as u64,
             writes_waiting: self.writes.len() as u64,
             reads_under_way: self.reads.len() as u64,
+            reads_hedged: self.reads.latencies().hedges(),
+            reads_probed: self.reads.latencies().probes(),
             bytes_under_way: self.flying_bytes as u64,
         })
     }
