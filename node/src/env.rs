@@ -204,6 +204,9 @@ pub trait Environment {
     /// Returns what wakes this environment's loop.
     fn waker(&self) -> Self::Waker;
 
+    /// Lets the other threads of this process go on for a moment. Returns whether there may be any.
+    fn rest(&self) -> bool;
+
     /// Waits until something has happened, or until `deadline`, and appends what has to `events`.
     ///
     /// # Errors

@@ -1,15 +1,14 @@
-//! Bytes on their way from a loop to the disk: group commit.
+//! Frames on their way from a loop to the disk: group commit.
 //!
-//! Two buffers go round. The loop fills one; whoever writes exchanges it for the other, which is
-//! written. So all that comes while a sync is under way is one group, written with one call, and
-//! nothing is allocated once both buffers have grown to their size.
+//! Two lists go round. The loop fills one; whoever writes exchanges it for the other, which is
+//! written. So all that comes while a sync is under way is one group, written with one call.
 //!
 //! Who writes is the loop itself, with [`Handover::claim`], or a thread, with
 //! [`Handover::exchange`]; never both at once, so that groups stay in order.
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What is handed over: bytes, with a word about the last of them.
+/// What is handed over: frames, with a word about the last of them.
 #[derive(Debug)]
 pub struct Handover<W> {
     state: Mutex<Filling<W>>,
@@ -18,10 +17,12 @@ pub struct Handover<W> {
 
 #[derive(Debug)]
 struct Filling<W> {
-    bytes: Vec<u8>,
-    /// What was said of the last frame in `bytes`; none while there is none.
+    frames: Vec<Vec<u8>>,
+    /// How many bytes they have.
+    length: usize,
+    /// What was said of the last of them; none while there is none.
     last: Option<W>,
-    /// Whether bytes are given out that are not written yet.
+    /// Whether frames are given out that are not written yet.
     is_writing: bool,
     /// Whether the thread is to take what is there.
     is_offered: bool,
@@ -31,7 +32,7 @@ struct Filling<W> {
 /// What has become of a claim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim<W> {
-    /// The bytes are the caller's, who calls [`Handover::release`] once they are written.
+    /// The frames are the caller's, who calls [`Handover::release`] once they are written.
     Mine(W),
     /// There are none.
     Nothing,
@@ -44,7 +45,8 @@ impl<W> Handover<W> {
     #[must_use]
     pub fn new() -> Self {
         let filling = Filling {
-            bytes: Vec::new(),
+            frames: Vec::new(),
+            length: 0,
             last: None,
             is_writing: false,
             is_offered: false,
@@ -55,16 +57,17 @@ impl<W> Handover<W> {
 
     /// Adds a frame, with a word about it that takes the place of the one before. Nobody writes it
     /// before it is claimed or offered.
-    pub fn add(&self, frame: &[u8], word: W) {
+    pub fn add(&self, frame: Vec<u8>, word: W) {
         let mut state = self.lock();
-        state.bytes.extend_from_slice(frame);
+        state.length = state.length.saturating_add(frame.len());
+        state.frames.push(frame);
         state.last = Some(word);
     }
 
     /// Returns how many bytes are there that nobody has taken.
     #[must_use]
     pub fn length(&self) -> usize {
-        self.lock().bytes.len()
+        self.lock().length
     }
 
     /// Lets the thread take what is there.
@@ -75,7 +78,7 @@ impl<W> Handover<W> {
     }
 
     /// Exchanges `spare`, which is emptied, for what is there, unless the thread is at work.
-    pub fn claim(&self, spare: &mut Vec<u8>) -> Claim<W> {
+    pub fn claim(&self, spare: &mut Vec<Vec<u8>>) -> Claim<W> {
         let mut state = self.lock();
         if state.last.is_none() {
             return Claim::Nothing;
@@ -96,7 +99,7 @@ impl<W> Handover<W> {
     /// Waits for an offer and exchanges `spare`, which is emptied, for it: the thread's side.
     /// Returns what was said of the last frame, `None` once no more will come. The thread calls
     /// [`Handover::release`] once it is written.
-    pub fn exchange(&self, spare: &mut Vec<u8>) -> Option<W> {
+    pub fn exchange(&self, spare: &mut Vec<Vec<u8>>) -> Option<W> {
         let mut state = self.lock();
         while !state.is_offered && !state.is_closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -116,9 +119,10 @@ impl<W> Handover<W> {
 }
 
 impl<W> Filling<W> {
-    fn take(&mut self, spare: &mut Vec<u8>) -> Option<W> {
+    fn take(&mut self, spare: &mut Vec<Vec<u8>>) -> Option<W> {
         spare.clear();
-        std::mem::swap(spare, &mut self.bytes);
+        std::mem::swap(spare, &mut self.frames);
+        self.length = 0;
         self.is_offered = false;
         let word = self.last.take();
         self.is_writing = word.is_some();

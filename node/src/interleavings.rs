@@ -310,11 +310,11 @@ mod handovers {
     }
 
     impl Written {
-        fn append(&self, group: &[u8], through: u64) {
+        fn append(&self, group: &[Vec<u8>], through: u64) {
             let was_busy = self.is_busy.swap(true, StdOrdering::Relaxed);
             assert!(!was_busy, "two write at once: groups can change places");
             let mut bytes = self.bytes.lock().unwrap();
-            bytes.extend_from_slice(group);
+            bytes.extend(group.concat());
             assert_eq!(bytes.len() as u64, through, "a number covers its bytes");
             drop(bytes);
             self.is_busy.store(false, StdOrdering::Relaxed);
@@ -346,7 +346,7 @@ mod handovers {
         };
         let mut spare = Vec::new();
         for (number, commit) in (1..).zip(commits) {
-            handover.add(b"x", number);
+            handover.add(b"x".to_vec(), number);
             match commit {
                 Commit::Claim => {
                     if let handover::Claim::Mine(through) = handover.claim(&mut spare) {

@@ -73,7 +73,14 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         image: SegmentImage,
         at: u64,
     ) -> Self {
-        let done = Replayed { image, payloads: BTreeMap::new(), next: 0, at, doubtful: at, is_torn: false };
+        let done = Replayed {
+            image,
+            payloads: BTreeMap::new(),
+            next: 0,
+            at,
+            doubtful: at,
+            is_torn: false,
+        };
         Self { file, identity, begin: at, frames_max: u64::MAX, done }
     }
 
@@ -142,8 +149,7 @@ impl<'a, L: LogFile> Replaying<'a, L> {
     /// Collects what the notes tell, and the whole headers and frames from here on.
     fn look_behind(&self) -> Result<Behind, OpenError> {
         let end = self.file.length();
-        let mut behind =
-            Behind { durable: 0, floor: Floor::of(&self.done.image), is_torn: false };
+        let mut behind = Behind { durable: 0, floor: Floor::of(&self.done.image), is_torn: false };
         // Where the last note ended.
         let mut noted = self.done.at;
         let mut at = self.done.at;

@@ -127,6 +127,10 @@ impl Environment for SimulatedEnvironment {
         SimulatedWaker(Arc::clone(&self.woken))
     }
 
+    fn rest(&self) -> bool {
+        false
+    }
+
     fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {
         self.world.borrow_mut().wait(self.process, deadline, events);
         Ok(())

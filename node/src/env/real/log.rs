@@ -34,9 +34,6 @@ pub(crate) const LOCK_NAME: &str = "lock";
 /// What the locked file says once there is a log beside it.
 const HAS_LOG: &[u8] = b"There is, or was, a log in this directory.\n";
 
-/// What is kept of the memory of a group for another one.
-const GROUP_BYTES_KEPT: usize = 1 << 20;
-
 /// How long a write of the loop's own may take before the next ones are left to the thread: longer
 /// than disks take that are well, and short beside all timeouts of a volume.
 const OWN_WRITE_MAX: Duration = Duration::from_millis(25);
@@ -66,7 +63,7 @@ struct Writing {
     submissions: Arc<Handover<Last>>,
     appender: Arc<Mutex<Appender>>,
     thread: Option<JoinHandle<()>>,
-    group: Vec<u8>,
+    group: Vec<Vec<u8>>,
     clock: Clock,
     /// So many groups go to the thread before the loop tries again.
     others: u32,
@@ -84,7 +81,7 @@ struct Appender {
 }
 
 impl Appender {
-    fn append(&mut self, group: &[u8], note: &Note) -> io::Result<()> {
+    fn append(&mut self, group: &[Vec<u8>], note: &Note) -> io::Result<()> {
         if std::mem::replace(&mut self.has_failed, true) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -208,7 +205,7 @@ impl Writing {
         if self.clock.now().since(begun) > OWN_WRITE_MAX {
             self.others = OTHERS_WRITES;
         }
-        self.group.shrink_to(GROUP_BYTES_KEPT);
+        self.group.clear();
         self.submissions.release();
         Some(appended.map(|()| number))
     }
@@ -243,7 +240,7 @@ impl LogFile for RealLog {
         }
         if let Some(writing) = &self.writing {
             // A thread that is gone has reported its failure.
-            writing.submissions.add(&frame, Last { number, note });
+            writing.submissions.add(frame, Last { number, note });
         }
     }
 
@@ -275,7 +272,7 @@ fn write_all(
     let mut group = Vec::new();
     while let Some(Last { number: through, note }) = submissions.exchange(&mut group) {
         appender.lock().unwrap_or_else(PoisonError::into_inner).append(&group, &note)?;
-        group.shrink_to(GROUP_BYTES_KEPT);
+        group.clear();
         submissions.release();
         if !reports.send(Event::Durable { through }) {
             return Ok(());

@@ -71,8 +71,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         while let Some((committed, reply)) =
             self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl.lsn())
         {
+            self.answered = self.answered.saturating_add(usize::from(reply.is_waiter()));
             reply.send(Ok(committed), &mut self.outbox);
         }
+        self.pulse.reached(vdl.lsn(), now);
         self.reads.reach(vdl, now);
         let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
         while let Some(first) = self.payloads.first_entry()

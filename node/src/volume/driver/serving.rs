@@ -81,7 +81,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 if !self.has_room() {
                     return;
                 }
-                let asked = self.callers.next(token, volume, welcome, &mut self.buffer);
+                let asked = self.callers.next(token, volume, welcome);
                 let Some(asked) = asked else { break };
                 self.take_request(token, asked);
             }

@@ -44,8 +44,16 @@ pub(super) trait DirectoryFile: Send + 'static {
     /// Writes all of `bytes`. Not durable before a sync.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes whole blocks in the place of others that are there, and makes them durable. It is
-    /// fastest if they begin at an address in memory that is a multiple of a block.
+    /// Takes the space for so many bytes, which read as zeros. Returns whether that can be done
+    /// without writing them. Not durable before a sync.
+    fn reserve(&self, length: u64) -> io::Result<bool>;
+
+    /// Writes whole blocks that nobody reads soon. Not durable before a sync. It is fastest if they
+    /// begin at an address in memory that is a multiple of a block.
+    fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
+
+    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest as
+    /// above.
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
 
     /// Makes what was written durable, and the length.
@@ -100,8 +108,49 @@ impl RealFile {
 fn open_direct(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
-    let flags = rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC;
-    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)
+    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, length: u64) -> io::Result<bool> {
+    use rustix::fs::FallocateFlags;
+    use rustix::io::Errno;
+
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &File, _length: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Writes all of `blocks` and makes them durable, with one request.
+#[cfg(target_os = "linux")]
+fn write_durably(file: &File, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    use rustix::io::{Errno, ReadWriteFlags};
+
+    let mut done = 0;
+    while let Some(rest) = blocks.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        match rustix::io::pwritev2(file, &[io::IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => done = done.saturating_add(count),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_durably(file: &File, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    file.write_all_at(blocks, offset)?;
+    file.sync_data()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -166,11 +215,28 @@ impl DirectoryFile for RealFile {
         self.cached.write_all_at(bytes, offset)
     }
 
-    fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        reserve(&self.cached, length)
+    }
+
+    fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
         if let Some(direct) = &self.direct {
             match direct.write_all_at(blocks, offset) {
                 // A disk with longer blocks than these: nothing was written.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                written => return written,
+            }
+        }
+        self.write_at(offset, blocks)
+    }
+
+    fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct {
+            match write_durably(direct, offset, blocks) {
+                // As above, or a system that can't do both at once.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                }
                 written => return written,
             }
         }

@@ -1,6 +1,8 @@
 //! Where a log's bytes are: which file, and where in it.
 
-use crate::format::{BLOCK_BYTES, FILE_BYTES_FIRST, FILE_BYTES_MAX, SLOT_STRIDE, SLOTS, SLOTS_BYTES};
+use crate::format::{
+    BLOCK_BYTES, FILE_BYTES_FIRST, FILE_BYTES_MAX, SLOT_STRIDE, SLOTS, SLOTS_BYTES,
+};
 
 /// The sizes of a log's files. Each is twice as long as the one before, up to the longest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,7 +29,8 @@ pub(super) struct Place {
 
 impl Layout {
     /// The layout of this format.
-    pub(super) const STANDARD: Self = Self { first: FILE_BYTES_FIRST, max: FILE_BYTES_MAX, block: BLOCK_BYTES };
+    pub(super) const STANDARD: Self =
+        Self { first: FILE_BYTES_FIRST, max: FILE_BYTES_MAX, block: BLOCK_BYTES };
 
     /// Returns the length of the file with this number.
     pub(super) const fn file_bytes(&self, index: u32) -> u64 {

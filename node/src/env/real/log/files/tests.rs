@@ -266,6 +266,23 @@ impl DirectoryFile for FragileFile {
         Ok(())
     }
 
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        let mut state = self.directory.state();
+        let before = state.files[self.file].now().len();
+        if let Some(space) = &mut state.space {
+            let more = (length as usize).saturating_sub(before);
+            *space = space.checked_sub(more).ok_or_else(full)?;
+        }
+        let zeros = vec![0; (length as usize).saturating_sub(before)];
+        state.files[self.file].writes.push((before, zeros));
+        state.remember();
+        Ok(true)
+    }
+
+    fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        self.write_at(offset, blocks)
+    }
+
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
         assert!(offset % SMALL.block as u64 == 0 || offset >= SMALL.data_bytes(0));
         assert_eq!(blocks.len() % SMALL.block, 0);
@@ -423,7 +440,7 @@ impl Run {
         let mut shared = self.shared.lock().unwrap();
         let submitted = std::mem::take(&mut shared.submitted);
         let Some((through, _, note)) = submitted.last() else { return Ok(()) };
-        let group: Vec<u8> = submitted.iter().flat_map(|(_, frame, _)| frame.clone()).collect();
+        let group: Vec<Vec<u8>> = submitted.iter().map(|(_, frame, _)| frame.clone()).collect();
         shared.writer.as_mut().unwrap().append(&group, note, self.keep)?;
         self.log.settle(*through);
         for write in &self.writes[self.durable..] {
