@@ -535,7 +535,9 @@ fn every_lost_file_is_missed() {
         let is_used = directory.state().files[file].now().iter().any(|byte| *byte != 0);
         match open(&lost) {
             Ok((opened, _)) => {
-                assert!(!is_used, "{name}");
+                // The last frame ends with zeros: a file that has nothing else of it is no loss.
+                let is_whole = opened.2.frames as usize == run.writes.len();
+                assert!(!is_used || is_whole, "{name}");
                 assert_prefix(&opened, &run.writes, run.durable);
             }
             Err(OpenError::Corrupt(damage)) => {
@@ -619,7 +621,7 @@ fn a_log_of_the_first_version_is_recognised() {
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     file.write_at(0, &header).unwrap();
     let opened = open(&directory).map(|_| ());
-    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 2 };
+    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 3 };
     assert!(matches!(opened, Err(OpenError::Header(error)) if error == expected));
     assert_eq!(directory.state().names().len(), 1);
     assert_eq!(directory.state().files[0].now(), header);
