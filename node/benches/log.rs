@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use quorate_core::consistency::Vdl;
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
