@@ -10,8 +10,8 @@ use crate::id::InstanceId;
 ///
 /// A writer counts one up from the highest epoch that it has heard of, so that a step is the number
 /// of attempts that a segment slept through: 2^32 are more than a hundred a second for a year. The
-/// number space is 2^32 of such steps. Without a bound, a single message with the last counter would
-/// leave no epoch to open the volume with.
+/// number space is 2^32 of such steps. Without a bound, a single message with the last counter
+/// would leave no epoch to open the volume with.
 pub const EPOCH_STEP_MAX: u64 = 1 << 32;
 
 /// A volume epoch: which writer owns the volume.

@@ -129,7 +129,8 @@ bugs! {
     RecoverAtVcl [14],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
-    /// A damaged segment counts as repaired before it has the records that it may have acknowledged.
+    /// A damaged segment counts as repaired before it has the records that it may have
+    /// acknowledged.
     RepairedTooEarly [39, 75],
     /// A damaged segment counts as repaired under a history older than the one that it had.
     RepairedUnderOldHistory [62, 75],

@@ -137,10 +137,11 @@ fn a_second_damage_only_raises_the_floor() {
     give(&mut segment, install(history.clone(), 12));
     let segment = Segment::recover(segment.durable().clone());
     assert!(!segment.has_vote());
-    let floor = Some(Floor::of(segment.durable()));
-    assert_eq!(floor.unwrap().scl, Lsn::new(12));
+    let floor = Floor::of(segment.durable());
+    assert_eq!(floor.scl, Lsn::new(12));
     let mut image = SegmentImage::create(GROUP, geometry(1, WIDE)).unwrap();
-    image.apply(&SegmentWrite { floor, ..SegmentWrite::default() }).unwrap();
+    let write = SegmentWrite { floor: Some(floor), ..SegmentWrite::default() };
+    image.apply(&write).unwrap();
     let mut segment = Segment::recover(image);
     assert_eq!(segment.durable().promised(), epoch(1));
     give(&mut segment, pulled(first(), 0, vec![record(11, 0), record(12, 11)]));

@@ -209,7 +209,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
             vec![
                 refused(segment(), seal(far(EPOCH_STEP_MAX + 1), GROUP)),
                 refused(segment(), seal(VolumeEpoch::new(u64::MAX, InstanceId::new(0)), GROUP)),
-                refused(segment(), { ToSegment::Install(install(far_history.clone())) }),
+                refused(segment(), ToSegment::Install(install(far_history.clone()))),
                 refused(segment(), pulled(far_history, vec![])),
             ]
         }
@@ -264,7 +264,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 refused(segment(), pulled(history(0), vec![of_another_epoch])),
                 refused(segment(), pulled(falling.clone(), vec![])),
                 refused(segment(), ToSegment::Install(install(falling))),
-                refused(segment(), { ToSegment::Install(install(History::new())) }),
+                refused(segment(), ToSegment::Install(install(History::new()))),
             ]
         }
         "Oversized" => vec![

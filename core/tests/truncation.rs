@@ -20,7 +20,7 @@ use support::geometry;
 
 /// LSNs and epochs from few, so that records and ranges meet.
 const LSNS: u64 = 24;
-const EPOCHS: u64 = 8;
+const EPOCHS: u8 = 8;
 
 const LIMITS: Limits = Limits { allocation_max: LSNS, batch_records_max: 8, ..Limits::DEFAULT };
 
@@ -29,26 +29,27 @@ fn epoch(counter: u64) -> VolumeEpoch {
 }
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
-    let record = (1..=LSNS, 1..=EPOCHS, 1..=3u64, 0..3u64).prop_map(|(lsn, of, back, page)| {
-        let previous = Lsn::new(lsn.saturating_sub(back));
-        Record {
-            lsn: Lsn::new(lsn),
-            epoch: epoch(of),
-            prev_volume: previous,
-            prev_group: previous,
-            group: PgId::new(0),
-            page: PageId::new(page),
-            cpl: true,
-            payload: Payload::default(),
-        }
-    });
+    let record =
+        (1..=LSNS, 1..=u64::from(EPOCHS), 1..=3u64, 0..3u64).prop_map(|(lsn, of, back, page)| {
+            let previous = Lsn::new(lsn.saturating_sub(back));
+            Record {
+                lsn: Lsn::new(lsn),
+                epoch: epoch(of),
+                prev_volume: previous,
+                prev_group: previous,
+                group: PgId::new(0),
+                page: PageId::new(page),
+                cpl: true,
+                payload: Payload::default(),
+            }
+        });
     prop::collection::vec(record, 0..8)
 }
 
 /// Histories that replace each other at random: some go on from one another, some share nothing.
 fn histories() -> impl Strategy<Value = History> {
     let range = (prop::bool::ANY, 0..LSNS, 0..4u64);
-    prop::collection::vec(range, EPOCHS as usize).prop_map(|ranges| {
+    prop::collection::vec(range, usize::from(EPOCHS)).prop_map(|ranges| {
         let mut through = 0;
         let mut history = History::new();
         for ((is_there, after, more), counter) in ranges.into_iter().zip(1u64..) {
@@ -147,7 +148,7 @@ proptest! {
                 }
             }
             let write = SegmentWrite {
-                promised: epoch(EPOCHS),
+                promised: epoch(u64::from(EPOCHS)),
                 history,
                 records,
                 ..SegmentWrite::default()

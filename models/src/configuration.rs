@@ -303,7 +303,7 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "damage-twice",
-        purpose: "two logs damaged, or one twice before it is repaired, on four segments (W=3, R=2)",
+        purpose: "two logs damaged, or one twice before its repair, on four segments (W=3, R=2)",
         quorums: SMALL,
         epochs: 2,
         writes: 1,

@@ -226,6 +226,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             heard: self.segment.heard(),
             promised: durable.promised(),
             history: durable.history().epoch(),
+            history_ranges: durable.history().ranges().len() as u64,
             records: durable.records().len() as u64,
             log_bytes: self.log.bytes(),
         }

@@ -46,6 +46,7 @@ impl Bounds {
             | Refusal::Conflict { .. }
             | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
+            | Refusal::Impaired
             | Refusal::Incomplete { .. }
             | Refusal::Malformed
             | Refusal::Overloaded

@@ -15,6 +15,7 @@ use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
+use super::bounds::Bounds;
 use super::callers::Callers;
 use super::check::encode;
 use super::flow::Peer;
@@ -86,6 +87,9 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
     reads: Reads,
+    bounds: Bounds,
+    /// Why no write can become durable, until one does.
+    is_full: Option<VolumeError>,
     /// Clients of this process.
     callers: Callers<E::Listener, E::Stream>,
     /// Answers to clients that are not on their connections yet.
@@ -173,6 +177,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes: VecDeque::new(),
             commits: VecDeque::new(),
             reads: Reads::default(),
+            bounds: Bounds::default(),
+            is_full: None,
             callers: Callers::new(),
             outbox: Outbox::default(),
             welcome: None,

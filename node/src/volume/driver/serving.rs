@@ -136,7 +136,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// Takes a write of anybody.
     pub(super) fn take_write(&mut self, pages: Vec<PageImage>, reply: Reply<Committed>) {
-        match self.over().or_else(|| refuse(&pages)) {
+        match self.over().or(self.is_full).or_else(|| refuse(&pages)) {
             Some(error) => reply.send(Err(error), &mut self.outbox),
             None => self.writes.push_back((pages, reply)),
         }

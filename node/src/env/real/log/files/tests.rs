@@ -573,7 +573,9 @@ fn every_lost_file_is_missed() {
         let is_used = directory.state().files[file].now().iter().any(|byte| *byte != 0);
         match open(&lost) {
             Ok((opened, _)) => {
-                assert!(!is_used, "{name}");
+                // The last frame ends with zeros: a file that has nothing else of it is no loss.
+                let is_whole = opened.2.frames as usize == run.writes.len();
+                assert!(!is_used || is_whole, "{name}");
                 assert_prefix(&opened, &run.writes, run.durable);
             }
             Err(OpenError::Corrupt(damage)) => {
