@@ -116,6 +116,7 @@ pub(crate) fn status() -> Status {
         history: VolumeEpoch::ZERO,
         records: 0,
         log_bytes: 0,
+        history_ranges: 0,
     }
 }
 
