@@ -28,6 +28,7 @@ pub mod list;
 mod log;
 pub mod lsn;
 pub mod message;
+mod pages;
 pub mod quorum;
 pub mod record;
 pub mod recovery;

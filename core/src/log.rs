@@ -1,11 +1,11 @@
 //! A segment's part of the redo log, and how far its chain is whole.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::consistency::Scl;
 use crate::id::PageId;
 use crate::lsn::Lsn;
+use crate::pages::Pages;
 use crate::record::Record;
 use crate::truncation::TruncationRange;
 
@@ -17,7 +17,7 @@ pub(crate) struct Log {
     /// LSN of the last record of the chain that starts at zero and follows `prev_group`.
     scl: Lsn,
     /// Every record by its page, so that a read finds the last version in logarithmic time.
-    pages: BTreeSet<(PageId, Lsn)>,
+    pages: Pages,
 }
 
 /// What happened to a record that was to be added.
@@ -47,7 +47,7 @@ impl Log {
             }
             self.extend_chain();
         }
-        self.pages.insert((record.page, record.lsn));
+        self.pages.insert(record.page, record.lsn);
         Insert::Added
     }
 
@@ -65,7 +65,7 @@ impl Log {
         let start = self.records.partition_point(|record| record.lsn < lowest);
         for record in self.records.split_off(start) {
             if dropped.binary_search(&record.lsn).is_ok() {
-                self.pages.remove(&(record.page, record.lsn));
+                self.pages.remove(record.page, record.lsn);
             } else {
                 self.records.push(record);
             }
@@ -117,8 +117,7 @@ impl Log {
 
     /// Returns the last record of `page` at or under `lsn`.
     pub(crate) fn version(&self, page: PageId, lsn: Lsn) -> Option<&Record> {
-        let (_, version) = self.pages.range((page, Lsn::ZERO)..=(page, lsn)).next_back()?;
-        self.get(*version)
+        self.get(self.pages.last_at_or_under(page, lsn)?)
     }
 
     fn find(&self, lsn: Lsn) -> Result<usize, usize> {
