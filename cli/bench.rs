@@ -51,6 +51,8 @@ enum Part {
         dir: PathBuf,
         #[arg(long)]
         listen: SocketAddr,
+        #[arg(long)]
+        keeps: bool,
     },
     /// `quorate up`: how long it takes to get ready, and what its processes cost while they are idle.
     ///
@@ -91,7 +93,9 @@ enum Part {
 impl Bench {
     pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
         match self.part {
-            Some(Part::FloorNode { dir, listen }) => return Ok(floor::serve(&dir, listen)?),
+            Some(Part::FloorNode { dir, listen, keeps }) => {
+                return Ok(floor::serve(&dir, listen, keeps)?);
+            }
             Some(Part::Start { dir, starts, idle, json }) => {
                 let idle = Duration::try_from_secs_f64(idle)?;
                 return within(&dir, || start(&dir, starts, idle, json));
@@ -119,13 +123,13 @@ impl Bench {
     fn measure_etcd(&self, program: &Path) -> Result<(), Box<dyn Error>> {
         let mut out = io::stdout().lock();
         if !self.json {
-            etcd::heading(&mut out)?;
+            report::heading(&mut out)?;
         }
         etcd::run(&self.options()?, program, |row| {
             if self.json {
                 writeln!(out, "{}", serde_json::to_string(row)?)
             } else {
-                etcd::line(&mut out, row)
+                report::line(&mut out, row)
             }
         })?;
         Ok(())

@@ -178,9 +178,9 @@ impl<S: Stream> Connection<S> {
                 place.copy_from_slice(kept);
             }
             self.inbound = inbound;
-        } else if self.start > 0 && (is_full || unread == 0) {
-            self.inbound.copy_within(self.start..self.end, 0);
-        } else if self.start.saturating_add(self.needed) > memory {
+        } else if (self.start > 0 && (is_full || unread == 0))
+            || self.start.saturating_add(self.needed) > memory
+        {
             self.inbound.copy_within(self.start..self.end, 0);
         } else {
             return;

@@ -12,10 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::grpc::{Call, Field, Grpc, field, fields};
-use super::report::{self, Figures};
+use super::report::Row;
 use super::{BenchError, Load, Options, Samples};
 use crate::clock::{Clock, Moment};
 use crate::cluster::{Cluster, free_addresses};
@@ -35,25 +33,6 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Above any size that the benchmark reaches; the default is 2 GB.
 const QUOTA_BYTES: &str = "8589934592";
-
-/// The volume beside etcd, at one number of writes in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Row {
-    /// Writes under way at any time.
-    pub in_flight: usize,
-    /// The length of a write in bytes.
-    pub bytes: usize,
-    /// Turns of each.
-    pub turns: usize,
-    /// The volume: six segments, of which four make a write durable.
-    pub quorate: Figures,
-    /// etcd: three members, of which two make a put durable.
-    pub etcd: Figures,
-    /// The volume's median latency by etcd's, turn by turn, the median of these.
-    pub p50_ratio: f64,
-    /// The volume's throughput by etcd's, turn by turn, the median of these.
-    pub throughput_ratio: f64,
-}
 
 /// Returns the `etcd` on this process's PATH, if there is one.
 #[must_use]
@@ -92,10 +71,7 @@ pub fn run(
             let puts = etcd.drive(in_flight, &bytes, options.span).map_err(BenchError::Etcd)?;
             theirs.push(puts);
         }
-        let row = report::Row::of(in_flight, options.bytes, &ours, &theirs);
-        let report::Row { bytes, turns, quorate, floor: etcd, p50_ratio, throughput_ratio, .. } =
-            row;
-        tell(&Row { in_flight, bytes, turns, quorate, etcd, p50_ratio, throughput_ratio })?;
+        tell(&Row::of("etcd", in_flight, options.bytes, &ours, &theirs))?;
     }
     Ok(())
 }
@@ -225,23 +201,4 @@ impl Load for Etcd {
             }
         }
     }
-}
-
-/// Writes the heading of a table.
-///
-/// # Errors
-/// When `out` takes no more.
-pub fn heading(out: &mut dyn io::Write) -> io::Result<()> {
-    report::heading_beside(out, "etcd")
-}
-
-/// Writes one row of the table.
-///
-/// # Errors
-/// When `out` takes no more.
-pub fn line(out: &mut dyn io::Write, row: &Row) -> io::Result<()> {
-    let Row { in_flight, bytes, turns, quorate, etcd, p50_ratio, throughput_ratio } = *row;
-    let floor = etcd;
-    let row = report::Row { in_flight, bytes, turns, quorate, floor, p50_ratio, throughput_ratio };
-    report::line(out, &row)
 }

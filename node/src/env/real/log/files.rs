@@ -109,7 +109,7 @@ fn extend<F: DirectoryFile>(
         }
         let length = chunk(place.end.saturating_sub(at));
         let piece = zeros.bytes().get(..length).unwrap_or(&[]);
-        if at % block as u64 == 0 && piece.len() % block == 0 {
+        if at.is_multiple_of(block as u64) && piece.len().is_multiple_of(block) {
             file.write_ahead(at, piece)?;
         } else {
             file.write_at(at, piece)?;

@@ -284,8 +284,8 @@ impl DirectoryFile for FragileFile {
     }
 
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
-        assert!(offset % SMALL.block as u64 == 0 || offset >= SMALL.data_bytes(0));
-        assert_eq!(blocks.len() % SMALL.block, 0);
+        assert!(offset.is_multiple_of(SMALL.block as u64) || offset >= SMALL.data_bytes(0));
+        assert!(blocks.len().is_multiple_of(SMALL.block));
         self.write_at(offset, blocks)?;
         self.sync()
     }
