@@ -129,8 +129,8 @@ fn bad_frames_end_their_connection_alone() {
     assert!(cluster.positions().all(|position| cluster.status(position).is_ok()));
 }
 
-/// A log that was cut short behind what was acknowledged, one of another version, and a file that is
-/// no log must be refused and stay as they are; the others go on meanwhile.
+/// A log that was cut short behind what was acknowledged, one of another version, and a file that
+/// is no log must be refused and stay as they are; the others go on meanwhile.
 #[test]
 fn logs_that_are_not_what_they_were_are_refused() {
     let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory("logs")).unwrap();
