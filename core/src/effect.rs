@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
+use crate::floor::Floor;
 use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
 use crate::message::{Peer, ToSegment, ToWriter};
@@ -38,12 +39,16 @@ pub enum SegmentInput {
 }
 
 /// One atomic change of a segment's durable state. Applied whole or not at all.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct SegmentWrite {
     /// Raise the promise to this epoch, if it is lower.
     pub promised: VolumeEpoch,
     /// Replace the history by this one, if it is older; drop what it annuls.
     pub history: Option<History>,
+    /// The group's last record that the newest range of that history keeps.
+    pub end: Lsn,
+    /// The segment's log was damaged: it counts in no read quorum until it has all of this again.
+    pub floor: Option<Floor>,
     /// Raise the known VDL to this, if it is lower.
     pub vdl: Vdl,
     /// Add these records, except for annulled ones.
@@ -76,7 +81,7 @@ pub enum SegmentEffect {
         /// What.
         message: ToWriter,
     },
-    /// A gossip answer was refused; nothing changed.
+    /// A gossip message was refused; nothing changed.
     Unusable(Refusal),
 }
 
@@ -134,6 +139,8 @@ pub enum CommandRefusal {
         /// That epoch.
         by: VolumeEpoch,
     },
+    /// The volume's history takes no further recovery.
+    HistoryFull,
     /// The writer has not finished its recovery.
     NotOpen,
     /// The number space is used up.
@@ -196,7 +203,8 @@ pub enum Report {
     },
     /// A command is not carried out.
     Refused(CommandRefusal),
-    /// A segment refused something for a reason that only a fault can bring about.
+    /// A segment refused something because a bound of the volume is reached, or for a reason that
+    /// only a fault can bring about.
     Rejected {
         /// The segment's group.
         group: PgId,

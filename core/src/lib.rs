@@ -8,7 +8,8 @@
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
 //! [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
-//! [`recovery`], [`segment`], [`writer`], [`rules`]. [`list`] is how lists of messages are decoded.
+//! [`floor`], [`recovery`], [`segment`], [`writer`], [`rules`].
+//! [`list`] is how lists of messages are decoded.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ extern crate std;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;
+pub mod floor;
 pub mod geometry;
 pub mod id;
 pub mod image;

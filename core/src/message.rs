@@ -52,6 +52,8 @@ pub struct Install {
     pub group: PgId,
     /// The history; its epoch is the writer's.
     pub history: History,
+    /// The group's last record at or under the recovery point, zero for none.
+    pub end: Lsn,
 }
 
 /// A read of one page at a read point (protocol: reads).
@@ -91,7 +93,8 @@ pub struct Pull {
     pub history: VolumeEpoch,
     /// What the asking segment holds every record up to.
     pub scl: Scl,
-    /// The first records above its SCL that it holds nevertheless; not more than a batch.
+    /// The first records above its SCL that it holds nevertheless; a list longer than a batch is
+    /// refused.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub beyond: Vec<Lsn>,
 }
@@ -103,6 +106,8 @@ pub struct Pulled {
     pub group: PgId,
     /// The answering segment's history.
     pub history: History,
+    /// The group's last record that the newest range of that history keeps, zero for none.
+    pub end: Lsn,
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
     /// Records that the asking segment lacks, by rising LSN.

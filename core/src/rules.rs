@@ -71,6 +71,8 @@ bugs! {
     CompleteOnReadQuorum [8],
     /// Completion counts the SCLs of seal answers.
     CompletionCountsSeals [71],
+    /// Confirmations that were given to an earlier question count for the one under way.
+    ConfirmAnyTicket [52],
     /// Confirmation of a strict read is given by segments that have promised a higher epoch.
     ConfirmWhenFenced [52],
     /// The fence compares epoch counters without the writer's instance.
@@ -81,6 +83,8 @@ bugs! {
     DuplicateAckCounted [29],
     /// A segment counts a write as durable while an earlier one is still under way.
     DurableOutOfOrder [26],
+    /// A damaged segment restarts without the promise that it may have made.
+    FloorPromiseForgotten [26, 75],
     /// Gossip adopts a history that is older than the segment's own.
     GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
@@ -91,6 +95,8 @@ bugs! {
     HistoryNotCarried [4],
     /// A recovery opens when one group is sealed and installed, not all.
     IdleGroupIgnored [54, 56],
+    /// A damaged segment votes before it is repaired.
+    ImpairedVotes [27, 75],
     /// A segment acknowledges an install before it is durable.
     InstallAckedEarly [22],
     /// A recovery keeps only the last range of the history that it finds.
@@ -123,6 +129,13 @@ bugs! {
     RecoverAtVcl [14],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
+    /// A damaged segment counts as repaired before it has the records that it may have
+    /// acknowledged.
+    RepairedTooEarly [39, 75],
+    /// A damaged segment counts as repaired under a history older than the one that it had.
+    RepairedUnderOldHistory [62, 75],
+    /// A segment lets itself be sealed although its history takes no further recovery.
+    SealWhenFull [74],
     /// A writer counts acknowledgements that were given to another epoch.
     StaleAckCounted [28],
     /// A torn write is accepted when a segment restarts.

@@ -180,8 +180,11 @@ impl<R: Rules> Writer<R> {
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
             | Refusal::Conflict { .. }
+            | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
             | Refusal::Full
+            | Refusal::HistoryFull
+            | Refusal::Impaired
             | Refusal::Incomplete { .. }
             | Refusal::Malformed
             | Refusal::Oversized
@@ -204,15 +207,17 @@ impl<R: Rules> Writer<R> {
         }
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
-        let install = |history: &History| {
-            let message = ToSegment::Install(Install { group, history: history.clone() });
+        let install = |history: &History, end: Lsn| {
+            let message = ToSegment::Install(Install { group, history: history.clone(), end });
             WriterEffect::Send { group, to: only, message }
         };
         match &self.phase {
             Phase::Fenced { .. } => {}
-            Phase::Installing(installing) => effects.push(install(installing.history())),
+            Phase::Installing(installing) => {
+                effects.push(install(installing.history(), installing.end(group)));
+            }
             Phase::Open(open) => {
-                effects.push(install(open.history()));
+                effects.push(install(open.history(), open.end(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
             Phase::Sealing(_) => {

@@ -13,13 +13,14 @@ use quorate_core::consistency::ReadPoint;
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
-use quorate_core::epoch::VolumeEpoch;
+use quorate_core::epoch::{EPOCH_STEP_MAX, VolumeEpoch};
+use quorate_core::floor::Floor;
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, ToSegment, ToWriter,
+    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
 };
 use quorate_core::quorum::{QuorumError, QuorumSet};
 use quorate_core::record::{Payload, Record};
@@ -53,7 +54,8 @@ fn history(index: usize) -> History {
 fn segment() -> Segment {
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     let (promised, history) = (epoch(0), Some(history(0)));
-    image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records: vec![] }).unwrap();
+    let write = SegmentWrite { promised, history, ..SegmentWrite::default() };
+    image.apply(&write).unwrap();
     Segment::recover(image)
 }
 
@@ -81,8 +83,12 @@ fn append(lsns: &[u64]) -> ToSegment {
     append_of(lsns.iter().copied().map(record).collect())
 }
 
+fn install(history: History) -> Install {
+    Install { group: GROUP, history, end: Lsn::ZERO }
+}
+
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
-    ToSegment::Pulled(Pulled { group: GROUP, history, vdl: vdl(0), records })
+    ToSegment::Pulled(Pulled { group: GROUP, history, end: Lsn::ZERO, vdl: vdl(0), records })
 }
 
 fn read(needed: u64) -> ToSegment {
@@ -194,17 +200,50 @@ fn provoke(name: &str) -> Vec<Refusal> {
             // On its way to the disk is as good as there.
             refused(busy(), append_of(vec![other])),
         ],
+        "EpochAhead" => {
+            let far = |step| VolumeEpoch::new(epoch(0).counter() + step, InstanceId::new(9));
+            let end = TruncationRange::new(far(EPOCH_STEP_MAX + 1), Lsn::ZERO, Lsn::new(20));
+            let far_history = history(0).with(end.unwrap());
+            // As far as they may go, epochs are taken.
+            accept(&mut segment(), seal(far(EPOCH_STEP_MAX), GROUP));
+            vec![
+                refused(segment(), seal(far(EPOCH_STEP_MAX + 1), GROUP)),
+                refused(segment(), seal(VolumeEpoch::new(u64::MAX, InstanceId::new(0)), GROUP)),
+                refused(segment(), ToSegment::Install(install(far_history.clone()))),
+                refused(segment(), pulled(far_history, vec![])),
+            ]
+        }
         "Fenced" => vec![
             refused(sealed(), append(&[11])),
             refused(sealed(), read(0)),
             refused(sealed(), seal(epoch(0), GROUP)),
-            refused(sealed(), ToSegment::Install(Install { group: GROUP, history: history(0) })),
+            refused(sealed(), ToSegment::Install(install(history(0)))),
             refused(sealed(), pulled(history(0), vec![record(11)])),
         ],
         "Full" => vec![
             refused(holding(&[11, 12, 13]), append(&[14])),
             refused(holding(&[11, 12, 13]), pulled(history(0), vec![record(14)])),
         ],
+        "HistoryFull" => {
+            let install = ToSegment::Install(install(history(1)));
+            let mut full = segment();
+            accept(&mut full, install.clone());
+            // A history on its way to the disk is as good as there.
+            let mut filling = segment();
+            give(&mut filling, install);
+            vec![refused(full, seal(epoch(2), GROUP)), refused(filling, seal(epoch(2), GROUP))]
+        }
+        "Impaired" => {
+            let mut image = holding(&[11]).durable().clone();
+            let floor = Some(Floor { scl: Lsn::new(12), ..Floor::of(&image) });
+            image.apply(&SegmentWrite { floor, ..SegmentWrite::default() }).unwrap();
+            let damaged = Segment::recover(image);
+            let confirm = Confirm { epoch: epoch(0), group: GROUP, ticket: Ticket::new(1) };
+            vec![
+                refused(damaged.clone(), seal(epoch(1), GROUP)),
+                refused(damaged, ToSegment::Confirm(confirm)),
+            ]
+        }
         "Incomplete" => vec![
             refused(segment(), read(11)),
             // It holds the record, and not the one before.
@@ -224,17 +263,19 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 refused(segment(), pulled(history(0), backwards)),
                 refused(segment(), pulled(history(0), vec![of_another_epoch])),
                 refused(segment(), pulled(falling.clone(), vec![])),
-                refused(segment(), ToSegment::Install(Install { group: GROUP, history: falling })),
-                refused(segment(), {
-                    ToSegment::Install(Install { group: GROUP, history: History::new() })
-                }),
+                refused(segment(), ToSegment::Install(install(falling))),
+                refused(segment(), ToSegment::Install(install(History::new()))),
             ]
         }
         "Oversized" => vec![
             refused(segment(), append(&[11, 12, 13])),
             refused(segment(), pulled(history(0), vec![record(11), record(12), record(13)])),
-            refused(segment(), ToSegment::Install(Install { group: GROUP, history: history(2) })),
+            refused(segment(), ToSegment::Install(install(history(2)))),
             refused(segment(), pulled(history(2), vec![])),
+            refused(segment(), {
+                let beyond = [11, 12, 13].map(Lsn::new).to_vec();
+                ToSegment::Pull(Pull { group: GROUP, history: epoch(0), scl: scl(0), beyond })
+            }),
         ],
         "Overloaded" => vec![
             refused(busy(), append(&[13])),
@@ -247,7 +288,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
             }),
             refused(segment(), append_of(vec![foreign])),
             refused(segment(), seal(epoch(1), OTHER)),
-            refused(segment(), ToSegment::Install(Install { group: OTHER, history: history(1) })),
+            refused(segment(), ToSegment::Install(Install { group: OTHER, ..install(history(1)) })),
             refused(segment(), {
                 let (epoch, ticket) = (epoch(0), Ticket::new(1));
                 ToSegment::Confirm(Confirm { epoch, group: OTHER, ticket })
@@ -258,7 +299,13 @@ fn provoke(name: &str) -> Vec<Refusal> {
             }),
             refused(segment(), {
                 let (history, vdl) = (history(0), vdl(0));
-                ToSegment::Pulled(Pulled { group: OTHER, history, vdl, records: vec![] })
+                ToSegment::Pulled(Pulled {
+                    group: OTHER,
+                    history,
+                    end: Lsn::ZERO,
+                    vdl,
+                    records: vec![],
+                })
             }),
             refused(segment(), pulled(history(0), vec![foreign])),
         ],
@@ -277,9 +324,12 @@ fn check_contents(refusal: Refusal) {
             assert_eq!((lsn, limit), (Lsn::new(15), Lsn::new(14)));
         }
         Refusal::Conflict { lsn } => assert_eq!(lsn, Lsn::new(11)),
+        Refusal::EpochAhead { heard } => assert_eq!(heard, epoch(0)),
         Refusal::Fenced { promised } => assert_eq!(promised, epoch(1)),
         Refusal::Incomplete { scl: held } => assert!(held == scl(0) || held == scl(11)),
         Refusal::Full
+        | Refusal::HistoryFull
+        | Refusal::Impaired
         | Refusal::Malformed
         | Refusal::Oversized
         | Refusal::Overloaded
@@ -385,6 +435,19 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
         CommandRefusal::Fenced { .. } => {
             commands().map(|input| command(&mut overtaken_writer(), input)).to_vec()
         }
+        CommandRefusal::HistoryFull => {
+            // No segment that obeys its bound answers so.
+            let mut sealing = Writer::open(epoch(2), geometry(1, TIGHT), &mut Vec::new());
+            let (geometry, history) = (geometry(1, TIGHT), history(1));
+            let answer =
+                SealAnswer { geometry, history, scl: scl(0), vdl: vdl(0), records: vec![] };
+            let message = ToWriter::Sealed { epoch: epoch(2), answer };
+            let receive =
+                |from| WriterInput::Receive { group: GROUP, from, message: message.clone() };
+            let given = [0, 1, 2].map(|index| command(&mut sealing, receive(at(index))));
+            assert_eq!((given[0], given[1]), (None, None));
+            vec![given[2]]
+        }
         CommandRefusal::NotOpen => {
             let mut sealing = Writer::open(epoch(0), geometry(1, TIGHT), &mut Vec::new());
             assert_eq!(sealing.phase(), PhaseName::Sealing);
@@ -460,6 +523,7 @@ fn every_command_refusal_can_be_brought_about() {
     let all = [
         CommandRefusal::Empty,
         CommandRefusal::Fenced { by: epoch(1) },
+        CommandRefusal::HistoryFull,
         CommandRefusal::NotOpen,
         CommandRefusal::OutOfLsns,
         CommandRefusal::Oversized,
@@ -511,7 +575,12 @@ fn a_seal_answer_of_another_geometry_is_rejected() {
 /// Brings `wanted` about, in every way that there is.
 fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
     let apply = |image: &mut SegmentImage, history, records| {
-        image.apply(&SegmentWrite { promised: epoch(0), history, vdl: vdl(0), records })
+        image.apply(&SegmentWrite {
+            promised: epoch(0),
+            history,
+            records,
+            ..SegmentWrite::default()
+        })
     };
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     match wanted {

@@ -168,6 +168,7 @@ fn any_append() -> impl Strategy<Value = Append> {
 fn any_pulled() -> impl Strategy<Value = Pulled> {
     (any_group(), any_history(), any_number()).prop_flat_map(|(group, history, number)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
+            end: history.after(),
             group,
             history: history.clone(),
             vdl: vdl(number),
@@ -194,7 +195,10 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
             .prop_map(|(epoch, group, ticket)| Confirm { epoch, group, ticket })
             .prop_map(ToSegment::Confirm),
         3 => (any_group(), any_history())
-            .prop_map(|(group, history)| ToSegment::Install(Install { group, history })),
+            .prop_map(|(group, history)| {
+                let end = history.after();
+                ToSegment::Install(Install { group, history, end })
+            }),
         1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
             .prop_map(|(group, history, end, beyond)| {
                 ToSegment::Pull(Pull { group, history, scl: scl(end), beyond })
@@ -267,7 +271,8 @@ proptest! {
     ) {
         let mut image = SegmentImage::create(PgId::new(0), small()).unwrap();
         let (promised, history) = (epoch(1), Some(installed()));
-        image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records: vec![] }).unwrap();
+        let write = SegmentWrite { promised, history, ..SegmentWrite::default() };
+        image.apply(&write).unwrap();
         let mut segment = Segment::recover(image);
         for input in inputs {
             check_segment_step(&mut segment, input)?;
@@ -282,7 +287,10 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         (any_lsn(), any_lsn()).prop_map(|(lsn, limit)| Refusal::BeyondLimit { lsn, limit }),
         any_lsn().prop_map(|lsn| Refusal::Conflict { lsn }),
         any_epoch().prop_map(|promised| Refusal::Fenced { promised }),
+        any_epoch().prop_map(|heard| Refusal::EpochAhead { heard }),
         Just(Refusal::Full),
+        Just(Refusal::HistoryFull),
+        Just(Refusal::Impaired),
         any_number().prop_map(|end| Refusal::Incomplete { scl: scl(end) }),
         Just(Refusal::Malformed),
         Just(Refusal::Oversized),

@@ -36,7 +36,10 @@ fn history() -> History {
 fn segment(limits: Limits) -> Segment {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, limits).unwrap();
     let mut segment = Segment::recover(SegmentImage::create(G, geometry).unwrap());
-    give(&mut segment, ToSegment::Install(Install { group: G, history: history() }));
+    give(
+        &mut segment,
+        ToSegment::Install(Install { group: G, history: history(), end: Lsn::ZERO }),
+    );
     segment.step(SegmentInput::Durable(WriteId::new(0)), &mut Vec::new());
     segment
 }
@@ -70,7 +73,13 @@ fn append(record: Record) -> ToSegment {
 
 fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
-    ToSegment::Pulled(Pulled { group: G, history: history(), vdl: Vdl::ZERO, records })
+    ToSegment::Pulled(Pulled {
+        group: G,
+        history: history(),
+        end: Lsn::ZERO,
+        vdl: Vdl::ZERO,
+        records,
+    })
 }
 
 fn sync(segment: &mut Segment) {

@@ -60,8 +60,12 @@ pub struct Configuration {
     pub mtrs: &'static [&'static [u64]],
     /// LAL.
     pub allocation_max: u64,
+    /// Ranges of a history. The first writer has made one.
+    pub history_ranges_max: u32,
     /// Crashes of segments in all.
     pub crashes: u8,
+    /// Segments whose logs are damaged, in all.
+    pub damages: u8,
     /// Whether segments pull from each other.
     pub gossip: bool,
     /// Whether gossip's request and answer are messages of their own that can be delayed.
@@ -96,7 +100,9 @@ impl Configuration {
         writes: 1,
         mtrs: &[&[0]],
         allocation_max: 2,
+        history_ranges_max: 16,
         crashes: 0,
+        damages: 0,
         gossip: true,
         gossip_messages: false,
         publish: false,
@@ -119,7 +125,7 @@ impl Configuration {
             batch_records_max: 1,
             // As many as may be written in all, so that one more meets the bound.
             log_records_max: self.records_max(),
-            history_ranges_max: 16,
+            history_ranges_max: self.history_ranges_max,
             pending_writes_max: 2,
         };
         match VolumeGeometry::new(self.groups, self.quorums, limits) {
@@ -222,6 +228,16 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "strict-two",
+        purpose: "two strict reads at once, on four segments (W=3, R=2), while a writer takes over",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        strict_reads: 2,
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "one-counter",
         purpose: "two recoveries whose epochs differ in the writer's instance only",
         epochs: 3,
@@ -265,6 +281,41 @@ pub const ALL: &[Configuration] = &[
         quorums: SMALL,
         epochs: 4,
         writes: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "history-full",
+        purpose: "recoveries at the end of the history, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 4,
+        writes: 1,
+        history_ranges_max: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-small",
+        purpose: "a segment whose log is damaged, repaired by gossip, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        damages: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-twice",
+        purpose: "two logs damaged, or one twice before its repair, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        damages: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-e2",
+        purpose: "a segment whose log is damaged, repaired by gossip, on six segments",
+        epochs: 2,
+        writes: 1,
+        damages: 1,
         ..Configuration::EMPTY
     },
     Configuration {

@@ -12,7 +12,7 @@ use quorate_core::rules::{Rules, Sound};
 
 use crate::clock::Moment;
 use crate::config::NodeConfig;
-use crate::connection::{Connection, ConnectionError, READ_BYTES};
+use crate::connection::{Connection, ConnectionError};
 use crate::disk::{Replay, SegmentLog};
 use crate::env::{Environment, Event, Token};
 use crate::format::{self, LogIdentity};
@@ -73,7 +73,6 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     busy: BTreeSet<Token>,
     /// Links that may have something to read.
     busy_links: BTreeSet<Position>,
-    buffer: Vec<u8>,
     outgoing: Vec<Outgoing>,
 }
 
@@ -140,7 +139,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
             links,
             busy: BTreeSet::new(),
             busy_links: BTreeSet::new(),
-            buffer: vec![0; READ_BYTES],
             outgoing: Vec::new(),
         };
         Ok((node, replay))
@@ -164,6 +162,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
     pub fn turn(&mut self) -> Result<(), NodeError> {
         self.tick()?;
         self.flush();
+        if let Some(event) = self.host.commit() {
+            self.take_event(event)?;
+            self.flush();
+        }
         let mut events = Vec::new();
         let deadline = self.deadline();
         self.env.wait(Some(deadline), &mut events)?;
@@ -243,7 +245,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
     fn serve_links(&mut self) -> Result<(), NodeError> {
         for position in std::mem::take(&mut self.busy_links) {
             while let Some(link) = self.links.get_mut(&position) {
-                match link.next(&mut self.env, &mut self.buffer) {
+                match link.next(&mut self.env) {
                     None => break,
                     Some(LinkEvent::Down) => self.gossip.lost(position),
                     // Somebody to ask.
@@ -303,7 +305,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                     self.busy.insert(token);
                     break;
                 }
-                match caller.connection.receive(&mut self.buffer) {
+                match caller.connection.receive() {
                     Ok(None) => {
                         self.busy.remove(&token);
                         break;

@@ -159,19 +159,15 @@ impl<S: crate::env::Stream> Link<S> {
     }
 
     /// Returns what has become of the link, until there is nothing new.
-    pub(crate) fn next<E: Environment<Stream = S>>(
-        &mut self,
-        env: &mut E,
-        buffer: &mut [u8],
-    ) -> Option<LinkEvent> {
+    pub(crate) fn next<E: Environment<Stream = S>>(&mut self, env: &mut E) -> Option<LinkEvent> {
         loop {
             let received = match &mut self.state {
                 State::Down { .. } => return None,
                 State::Greeting { connection, .. } => {
-                    connection.flush().and_then(|()| connection.receive(buffer))
+                    connection.flush().and_then(|()| connection.receive())
                 }
                 State::Up { connection, life, .. } => {
-                    let received = connection.flush().and_then(|()| connection.receive(buffer));
+                    let received = connection.flush().and_then(|()| connection.receive());
                     if life.received != connection.received() {
                         let (received, heard) = (connection.received(), env.now());
                         *life = Life { received, heard, probed: None, ..*life };
@@ -338,7 +334,7 @@ mod tests {
                     self.link.ready(token, readable, writable);
                 }
             }
-            while self.link.next(&mut self.env, &mut [0; 4096]).is_some() {}
+            while self.link.next(&mut self.env).is_some() {}
             let now = self.env.now();
             let has_ended = self.link.tick(&mut self.env, now);
             self.link.flush();

@@ -15,7 +15,7 @@ use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
 use crate::wire::{Envelope, Status};
@@ -88,6 +88,10 @@ impl LogFile for MemoryFile {
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.submitted.borrow_mut().push((number, frame, note));
     }
+
+    fn commit(&mut self) -> Option<Event> {
+        None
+    }
 }
 
 pub(crate) fn identity() -> LogIdentity {
@@ -112,6 +116,7 @@ pub(crate) fn status() -> Status {
         history: VolumeEpoch::ZERO,
         records: 0,
         log_bytes: 0,
+        history_ranges: 0,
     }
 }
 
@@ -157,7 +162,7 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+    SegmentWrite::default()
 }
 
 /// Returns bytes that are different for every `index`.

@@ -41,7 +41,7 @@ pub mod client;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
@@ -135,6 +135,8 @@ pub struct Status {
     pub promised: VolumeEpoch,
     /// The epoch of its history.
     pub history: VolumeEpoch,
+    /// The ranges of its history.
+    pub history_ranges: u64,
     /// The records that it holds.
     pub records: u64,
     /// The bytes of its log.

@@ -74,6 +74,7 @@ fn status() -> Status {
         history: epoch(1),
         records: 0x51,
         log_bytes: 0x52,
+        history_ranges: 0x53,
     }
 }
 
@@ -89,9 +90,15 @@ fn envelopes() -> Vec<Envelope> {
         ToSegment::Append(Append { epoch, group, vdl, records: records.clone() }),
         ToSegment::Behind { group, history: epoch },
         ToSegment::Confirm(Confirm { epoch, group, ticket }),
-        ToSegment::Install(Install { group, history: history() }),
+        ToSegment::Install(Install { group, history: history(), end: needed }),
         ToSegment::Pull(Pull { group, history: epoch, scl, beyond: vec![needed] }),
-        ToSegment::Pulled(Pulled { group, history: history(), vdl, records: records.clone() }),
+        ToSegment::Pulled(Pulled {
+            group,
+            history: history(),
+            end: needed,
+            vdl,
+            records: records.clone(),
+        }),
         ToSegment::Read(Read { epoch, group, ticket, page, read_point, needed }),
         ToSegment::Seal(Seal { epoch, group }),
     ];
@@ -107,8 +114,11 @@ fn envelopes() -> Vec<Envelope> {
         refused(None, Refusal::Behind { history: epoch }),
         refused(None, Refusal::BeyondLimit { lsn, limit: Lsn::new(0x81) }),
         refused(None, Refusal::Conflict { lsn }),
+        refused(None, Refusal::EpochAhead { heard: epoch }),
         refused(None, Refusal::Fenced { promised: epoch }),
         refused(None, Refusal::Full),
+        refused(None, Refusal::HistoryFull),
+        refused(None, Refusal::Impaired),
         refused(Some(ticket), Refusal::Incomplete { scl }),
         refused(None, Refusal::Malformed),
         refused(None, Refusal::Oversized),
@@ -148,7 +158,9 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
     let (page, read_point) = (PageSum::describe(page, PAYLOAD).unwrap(), ReadPoint::at(Vdl::ZERO));
     let answers = [
         Answer::Page { page, read_point, lsn: Some(lsn) },
+        Answer::Refused(ClientRefusal::BatchRefused),
         Answer::Refused(ClientRefusal::Empty),
+        Answer::Refused(ClientRefusal::LogFull),
         Answer::Refused(ClientRefusal::OutOfLsns),
         Answer::Refused(ClientRefusal::Overtaken { by: epoch(3) }),
         Answer::Refused(ClientRefusal::Oversized),
@@ -248,7 +260,7 @@ fn golden(file: &str, lines: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
 /// A message must be the same bytes in every build of a version.
 #[test]
 fn the_wire_speaks_as_it_did() {
-    assert_eq!(wire::PROTOCOL_VERSION, 1, "a new version has new golden files");
+    assert_eq!(wire::PROTOCOL_VERSION, 2, "a new version has new golden files");
     let envelopes = envelopes();
     let kinds: BTreeSet<&str> = envelopes.iter().map(kind).collect();
     assert_eq!(kinds.len(), KINDS);
@@ -285,13 +297,8 @@ fn note() -> Note {
 }
 
 /// Returns a write of each kind.
-fn writes() -> [(&'static str, SegmentWrite); 5] {
-    let nothing = SegmentWrite {
-        promised: VolumeEpoch::ZERO,
-        history: None,
-        vdl: Vdl::ZERO,
-        records: Vec::new(),
-    };
+fn writes() -> [(&'static str, SegmentWrite); 6] {
+    let nothing = SegmentWrite::default();
     let promised = epoch(2);
     [
         ("frame-nothing", nothing.clone()),
@@ -299,10 +306,22 @@ fn writes() -> [(&'static str, SegmentWrite); 5] {
         ("frame-history", SegmentWrite { promised, history: Some(history()), ..nothing.clone() }),
         ("frame-records", SegmentWrite { promised, records: vec![record()], ..nothing.clone() }),
         (
+            "frame-floor",
+            SegmentWrite {
+                floor: Some(quorate_core::floor::Floor {
+                    scl: Lsn::new(0x4142),
+                    promised,
+                    history: promised,
+                }),
+                ..nothing.clone()
+            },
+        ),
+        (
             "frame-gossip",
             SegmentWrite {
                 promised,
                 history: Some(history()),
+                end: Lsn::new(0x3fff),
                 records: vec![record(), record()],
                 ..nothing
             },
@@ -313,7 +332,7 @@ fn writes() -> [(&'static str, SegmentWrite); 5] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 2, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 3, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![

@@ -16,7 +16,7 @@ use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
-use quorate_node::env::LogFile;
+use quorate_node::env::{Event, LogFile};
 use quorate_node::format::{self, LogIdentity, Note};
 use quorate_node::payload;
 use quorate_node::wire::client::{
@@ -116,10 +116,11 @@ fn shapes() -> Vec<Shape> {
     let ranges = || (History::new().with(range), Vec::new());
     let records = || (History::new(), vec![record(1, &[])]);
     let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, records });
-    let install = |(history, _)| ToSegment::Install(Install { group, history });
+    let end = Lsn::new(1);
+    let install = |(history, _)| ToSegment::Install(Install { group, history, end });
     let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, beyond });
     let pulled = |(history, records)| {
-        Envelope::ToSegment(ToSegment::Pulled(Pulled { group, history, vdl, records }))
+        Envelope::ToSegment(ToSegment::Pulled(Pulled { group, history, end, vdl, records }))
     };
     let geometry = config::geometry(1).unwrap();
     let sealed = |(history, records)| {
@@ -278,6 +279,10 @@ impl LogFile for Stored {
     }
 
     fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note) {}
+
+    fn commit(&mut self) -> Option<Event> {
+        None
+    }
 }
 
 /// A start reads a frame at a time: the memory for it must not grow with the log.
@@ -297,7 +302,7 @@ fn a_long_log_costs_less_than_two_frames() {
     for number in 0..5 {
         let records = lsns.by_ref().take(pages).map(|lsn| record(lsn, &page)).collect();
         let (promised, vdl) = (EPOCH, Vdl::ZERO);
-        let write = SegmentWrite { promised, history: None, vdl, records };
+        let write = SegmentWrite { promised, vdl, records, ..SegmentWrite::default() };
         let note = Note::default();
         bytes.extend(format::encode_frame(1, number, &note, &write, &payloads).unwrap());
     }

@@ -6,6 +6,7 @@ use super::{Reply, Segment, refuse};
 use crate::consistency::Vdl;
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::lsn::Lsn;
 use crate::message::{Install, Seal, SealAnswer, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
@@ -20,6 +21,9 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::WrongGroup);
         }
         self.check_fence(seal.epoch)?;
+        self.check_vote()?;
+        self.check_reach(seal.epoch)?;
+        self.check_room_for_range(seal.epoch)?;
         if self.rules.has(Bug::ReadThenFence) {
             self.send_seal_answer(seal.epoch, effects);
             return Ok(());
@@ -34,6 +38,8 @@ impl<R: Rules> Segment<R> {
             let write = SegmentWrite {
                 promised: seal.epoch,
                 history: None,
+                end: Lsn::ZERO,
+                floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
             };
@@ -58,12 +64,16 @@ impl<R: Rules> Segment<R> {
         if install.history.ranges().len() > limits.history_ranges_max as usize {
             return Err(Refusal::Oversized);
         }
+        // A seeded bug may link to a record above the recovery point, and is to get that far.
+        let is_end_kept = install.end <= install.history.after() || size_of::<R>() != 0;
         if epoch == VolumeEpoch::ZERO
+            || !is_end_kept
             || (!install.history.is_well_formed() && !self.rules.has(Bug::MergeHistories))
         {
             return Err(Refusal::Malformed);
         }
         self.check_fence(epoch)?;
+        self.check_reach(epoch)?;
         self.heard = self.heard.max(epoch);
         if self.durable.history.epoch() == epoch {
             self.acknowledge(epoch, effects);
@@ -72,6 +82,8 @@ impl<R: Rules> Segment<R> {
             let write = SegmentWrite {
                 promised: epoch,
                 history: Some(install.history),
+                end: install.end,
+                floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
             };
@@ -79,6 +91,30 @@ impl<R: Rules> Segment<R> {
             if self.rules.has(Bug::InstallAckedEarly) {
                 self.acknowledge_unsynced(epoch, effects);
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that the segment has all that it may have said: a damaged one has no vote until it is
+    /// repaired.
+    pub(super) fn check_vote(&self) -> Result<(), Refusal> {
+        match self.durable.floor {
+            Some(_) if !self.rules.has(Bug::ImpairedVotes) => Err(Refusal::Impaired),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks that the history, as it is or is about to be, takes the range of another recovery.
+    ///
+    /// Before anything is promised or heard: a recovery that can't be installed must not cost the
+    /// volume the writer that it has.
+    fn check_room_for_range(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
+        let ranges_max = self.durable.geometry.limits().history_ranges_max as usize;
+        let under_way = self.pending.iter().filter_map(|pending| pending.write.history.as_ref());
+        let mut histories = under_way.chain([&self.durable.history]);
+        let is_full = histories.any(|history| history.ranges().len() >= ranges_max);
+        if is_full && epoch > self.heard && !self.rules.has(Bug::SealWhenFull) {
+            return Err(Refusal::HistoryFull);
         }
         Ok(())
     }

@@ -47,6 +47,11 @@ impl Installing {
         &self.history
     }
 
+    /// Returns the last record of `group` at or under the recovery point.
+    pub(super) fn end(&self, group: PgId) -> Lsn {
+        self.choice.ends.get(group.get() as usize).copied().unwrap_or_default()
+    }
+
     /// Returns how many segments of a group hold the history and every record up to `end`.
     fn completed(&self, group: usize, end: Lsn) -> usize {
         let Some(installed) = self.installed.get(group) else { return 0 };

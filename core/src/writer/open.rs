@@ -39,6 +39,8 @@ pub(super) struct GroupProgress {
     /// By position: the SCL acknowledged under this epoch's history.
     scls: Positions<Lsn>,
     pgcl: Pgcl,
+    /// The group's last record at or under the recovery point.
+    end: Lsn,
     /// The group's last allocated record: what its next one links back to.
     pub(super) tail: Lsn,
     /// The group's last record at or under the VCL.
@@ -63,7 +65,7 @@ impl Open {
                 *scls.at_mut(position) = scl.map_or(Lsn::ZERO, Scl::lsn);
             }
             let pgcl = Pgcl::of(&geometry.quorums(), &scls, quorum);
-            GroupProgress { scls, pgcl, tail: *end, complete: *end, durable: *end }
+            GroupProgress { scls, pgcl, end: *end, tail: *end, complete: *end, durable: *end }
         });
         let through =
             if rules.has(Bug::LsnReuse) { recovery_point.lsn() } else { history.through() };
@@ -201,6 +203,11 @@ impl Open {
         self.groups.get(group.get() as usize).map(|progress| *progress.scls.at(position))
     }
 
+    /// Returns the group's last record at or under the recovery point.
+    pub(super) fn end(&self, group: PgId) -> Lsn {
+        self.groups.get(group.get() as usize).map(|progress| progress.end).unwrap_or_default()
+    }
+
     /// Returns the group's last record at or under the VDL.
     pub(super) fn durable(&self, group: PgId) -> Option<Lsn> {
         self.groups.get(group.get() as usize).map(|progress| progress.durable)
@@ -242,8 +249,8 @@ impl Open {
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
         let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming } = self;
         (history, next, tail, unresolved, vcl, vdl).hash(state);
-        for GroupProgress { scls: _, pgcl, tail, complete, durable } in groups {
-            (pgcl, tail, complete, durable).hash(state);
+        for GroupProgress { scls: _, pgcl, end, tail, complete, durable } in groups {
+            (pgcl, end, tail, complete, durable).hash(state);
         }
         if let Some(Confirming { ticket, read_point, confirmed: _ }) = confirming {
             (ticket, read_point).hash(state);

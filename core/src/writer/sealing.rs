@@ -6,7 +6,7 @@ use core::hash::{Hash, Hasher};
 use super::installing::Installing;
 use super::{Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{Limits, VolumeGeometry};
 use crate::id::{Permutation, PgId, Position, Positions};
 use crate::message::{Install, SealAnswer, ToSegment};
 use crate::recovery::{choose_under, next_history};
@@ -97,18 +97,24 @@ impl<R: Rules> Writer<R> {
         }
         let answers = sealing.all();
         let choice = choose_under(self.rules, &self.geometry, &answers);
-        let allocation_max = self.geometry.limits().allocation_max;
+        let Limits { allocation_max, history_ranges_max, .. } = self.geometry.limits();
+        if choice.found.ranges().len() >= history_ranges_max as usize {
+            // No segment would take it.
+            effects.push(super::refused(CommandRefusal::HistoryFull));
+            return;
+        }
         let Some(history) = next_history(self.rules, self.epoch, &choice, allocation_max) else {
             effects.push(super::refused(CommandRefusal::OutOfLsns));
             return;
         };
+        let ends = choice.ends.clone();
         let mut installing = Installing::new(&self.geometry, history.clone(), choice);
         if self.rules.has(Bug::CompletionCountsSeals) {
             installing.count_seals(sealing.answers.iter());
         }
         self.phase = Phase::Installing(installing);
-        for group in self.geometry.groups() {
-            let install = Install { group, history: history.clone() };
+        for (group, end) in self.geometry.groups().zip(ends) {
+            let install = Install { group, history: history.clone(), end };
             self.send_all(group, ToSegment::Install(install), effects);
         }
     }

@@ -29,6 +29,9 @@ const REPORTS_MAX: usize = 1024;
 /// The most events taken from the operating system at once.
 const EVENTS_MAX: usize = 256;
 
+/// How many random bytes are asked for at once: what the operating system gives in one piece.
+const RANDOM_BYTES: usize = 256;
+
 /// The real environment of one loop.
 #[derive(Debug)]
 pub struct RealEnvironment {
@@ -39,6 +42,8 @@ pub struct RealEnvironment {
     /// What the threads of logs report.
     reports: Arc<Mailbox<Event>>,
     reported: VecDeque<Event>,
+    /// Random bits that nobody has had yet.
+    random: Vec<u64>,
     waker: Arc<mio::Waker>,
 }
 
@@ -57,6 +62,7 @@ impl RealEnvironment {
             poll,
             reports: Arc::new(Mailbox::new(REPORTS_MAX)),
             reported: VecDeque::new(),
+            random: Vec::new(),
             waker,
         })
     }
@@ -84,7 +90,14 @@ impl Environment for RealEnvironment {
     }
 
     fn random(&mut self) -> io::Result<u64> {
-        random()
+        if self.random.is_empty() {
+            // One call for many turns.
+            let mut bytes = [0; RANDOM_BYTES];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            let (words, _) = bytes.as_chunks::<8>();
+            self.random.extend(words.iter().map(|word| u64::from_le_bytes(*word)));
+        }
+        self.random.pop().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     fn listen(&mut self, address: SocketAddr) -> io::Result<(Token, TcpListener)> {
@@ -109,6 +122,11 @@ impl Environment for RealEnvironment {
 
     fn waker(&self) -> RealWaker {
         RealWaker(Arc::clone(&self.waker))
+    }
+
+    fn rest(&self) -> bool {
+        std::thread::yield_now();
+        true
     }
 
     fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {

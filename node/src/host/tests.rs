@@ -92,7 +92,7 @@ impl World {
                     self.last = after.get();
                 }
                 let history = self.history.clone();
-                self.give(ToSegment::Install(Install { group, history }), &[]);
+                self.give(ToSegment::Install(Install { group, history, end: Lsn::ZERO }), &[]);
             }
             Step::Seal => {
                 self.counter += 1;

@@ -175,11 +175,10 @@ impl<L, S: Stream> Callers<L, S> {
         token: Token,
         volume: VolumeId,
         welcome: ClientWelcome,
-        buffer: &mut [u8],
     ) -> Option<Asked> {
         loop {
             let caller = self.callers.get_mut(&token).filter(|caller| !caller.is_paused())?;
-            match caller.connection.receive(buffer) {
+            match caller.connection.receive() {
                 Ok(None) => {
                     self.busy.remove(&token);
                     return None;

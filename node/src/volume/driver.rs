@@ -15,6 +15,7 @@ use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
+use super::bounds::Bounds;
 use super::callers::Callers;
 use super::check::encode;
 use super::flow::Peer;
@@ -25,7 +26,6 @@ use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
 use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
 use crate::clock::Moment;
-use crate::connection::READ_BYTES;
 use crate::env::{Environment, Event};
 use crate::frontier::Frontier;
 use crate::link::{Link, LinkEvent};
@@ -34,9 +34,12 @@ use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
 
 mod issuing;
+mod pulse;
 mod reaching;
 mod reports;
 mod serving;
+
+use pulse::Pulse;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
@@ -84,6 +87,9 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
     reads: Reads,
+    bounds: Bounds,
+    /// Why no write can become durable, until one does.
+    is_full: Option<VolumeError>,
     /// Clients of this process.
     callers: Callers<E::Listener, E::Stream>,
     /// Answers to clients that are not on their connections yet.
@@ -93,10 +99,12 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     recovery_point: Vdl,
     points: Points,
     publish: Option<Moment>,
+    /// How many writes of this process were answered since commands were last taken.
+    answered: usize,
+    pulse: Pulse,
     advanced: Moment,
     /// Peers that may have something to read, by index.
     busy: BTreeSet<usize>,
-    buffer: Vec<u8>,
     /// The payload of the message that the writer is taking.
     incoming: Vec<u8>,
     /// Who has sent it.
@@ -169,15 +177,18 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes: VecDeque::new(),
             commits: VecDeque::new(),
             reads: Reads::default(),
+            bounds: Bounds::default(),
+            is_full: None,
             callers: Callers::new(),
             outbox: Outbox::default(),
             welcome: None,
             recovery_point: Vdl::ZERO,
             points: Points::default(),
             publish: None,
+            answered: 0,
+            pulse: Pulse::default(),
             advanced: now,
             busy: BTreeSet::new(),
-            buffer: vec![0; READ_BYTES],
             incoming: Vec::new(),
             from: None,
         })
@@ -222,6 +233,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             return false;
         }
         let mut may_come = true;
+        self.gather_commands();
         while self.has_room() {
             if self.waiting.is_empty() {
                 may_come = self.commands.take(COMMANDS_PER_TURN, &mut self.waiting);
@@ -232,6 +244,22 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             }
         }
         true
+    }
+
+    /// Waits a moment for those who have just been answered: what they ask for next comes one by
+    /// one, and what goes to the segments together is durable together.
+    fn gather_commands(&mut self) {
+        let expected = std::mem::take(&mut self.answered);
+        if expected < 2 || !self.has_room() {
+            return;
+        }
+        let until = self.env.now().after(self.pulse.moment());
+        loop {
+            self.commands.take(COMMANDS_PER_TURN, &mut self.waiting);
+            if self.waiting.len() >= expected || self.env.now() >= until || !self.env.rest() {
+                return;
+            }
+        }
     }
 
     fn take_command(&mut self, command: Command) {
@@ -261,7 +289,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 let Some(peer) = self.peers.get_mut(index) else { break };
                 let (group, position) = (peer.group, peer.position);
-                match peer.link.next(&mut self.env, &mut self.buffer) {
+                match peer.link.next(&mut self.env) {
                     None => break,
                     Some(LinkEvent::Down) => {
                         self.reads.lost((group, position), self.env.now());
@@ -365,6 +393,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     fn send_now(&mut self, group: PgId, to: SegmentSet, message: ToSegment) {
         let is_append = matches!(message, ToSegment::Append(_));
+        if let Some(tail) = self.writer.as_ref().and_then(Writer::tail)
+            && is_append
+        {
+            self.pulse.sent(tail, self.env.now());
+        }
         let envelope = Envelope::ToSegment(message);
         if !envelope.records().is_empty() {
             // It tells the VDL too.

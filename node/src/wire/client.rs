@@ -139,9 +139,18 @@ pub enum Answer {
 /// Why a writer process can't do what a client asks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum ClientRefusal {
+    /// The segments take no write of this size.
+    #[error("the segments refuse a write of this size; its outcome is unknown")]
+    BatchRefused,
     /// A write without pages.
     #[error("a write needs at least one page")]
     Empty,
+    /// The segments' logs hold as many records as the volume's limits allow.
+    #[error(
+        "the volume is full: its segments hold as many records as its limits allow. The outcome \
+         of the write is unknown; reads go on. Copy the volume into a new one"
+    )]
+    LogFull,
     /// The number space is used up.
     #[error("the volume's log has no positions left: copy it into a new volume")]
     OutOfLsns,
@@ -168,12 +177,15 @@ pub enum ClientRefusal {
 impl From<VolumeError> for ClientRefusal {
     fn from(error: VolumeError) -> Self {
         match error {
+            VolumeError::BatchRefused => Self::BatchRefused,
             VolumeError::Empty => Self::Empty,
+            VolumeError::LogFull => Self::LogFull,
             VolumeError::OutOfLsns => Self::OutOfLsns,
             VolumeError::Overtaken { by } => Self::Overtaken { by },
             VolumeError::Oversized => Self::Oversized,
             VolumeError::Point(point) => Self::Point(point),
             VolumeError::Closed
+            | VolumeError::HistoryFull
             | VolumeError::OtherGeometry { .. }
             | VolumeError::System(_)
             | VolumeError::TimedOut
@@ -282,14 +294,14 @@ mod tests {
     /// The bytes of a version are fixed: clients and writers of it must understand each other.
     #[test]
     fn the_bytes_of_a_request_are_as_they_were() {
-        assert_eq!(crate::wire::PROTOCOL_VERSION, 1);
+        assert_eq!(crate::wire::PROTOCOL_VERSION, 2);
         let bytes = encode(&write(&[(7, b"redo")]), &[b"redo"]).unwrap();
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex, GOLDEN_WRITE);
     }
 
     const GOLDEN_WRITE: &str = "\
-        51525401010000002800000004000000854fd94608000000010000000000000002000000010000000000\
+        515254010200000028000000040000008a2486af08000000010000000000000002000000010000000000\
         000007000000000000000400000028e6c87b7265646f";
 
     /// A page above its bound must be refused before anybody keeps it.

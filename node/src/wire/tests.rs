@@ -46,17 +46,17 @@ fn a_frame_comes_back_as_it_was_sent() {
 /// The bytes of a version are fixed: nodes of the same version must understand each other.
 #[test]
 fn the_bytes_of_a_frame_are_as_they_were() {
-    assert_eq!(PROTOCOL_VERSION, 1);
+    assert_eq!(PROTOCOL_VERSION, 2);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(&encode(&hello(), &[]).unwrap()), GOLDEN_HELLO);
     assert_eq!(hex(&encode(&append(&[b"redo"]), &[b"redo"]).unwrap()), GOLDEN_APPEND);
 }
 
 const GOLDEN_HELLO: &str = "\
-    51525401010000001d00000000000000909a42600000000008070605040302010900000003020000\
+    51525401020000001d0000000000000071c294af0000000008070605040302010900000003020000\
     000b0a000000000000";
 const GOLDEN_APPEND: &str = "\
-    515254010100000069000000040000007a10cec00400000000000000010000000000000007000000\
+    515254010200000069000000040000007e65c4780400000000000000010000000000000007000000\
     00000000000000000000000000000000010000000000000001000000000000000100000000000000\
     07000000000000000000000000000000000000000000000000000000010000000000000001040000\
     0086b034447265646f";
