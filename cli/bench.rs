@@ -37,7 +37,8 @@ pub(crate) struct Bench {
     /// One object a line instead of a table
     #[arg(long)]
     json: bool,
-    /// Beside a three-node etcd in place of the plain program; skipped, with a word, without one on PATH
+    /// Beside a three-node etcd in place of the plain program; skipped, with a word, without one on
+    /// PATH
     #[arg(long)]
     etcd: bool,
 }
@@ -54,7 +55,8 @@ enum Part {
         #[arg(long)]
         keeps: bool,
     },
-    /// `quorate up`: how long it takes to get ready, and what its processes cost while they are idle.
+    /// `quorate up`: how long it takes to get ready, and what its processes cost while they are
+    /// idle.
     ///
     /// Each cluster is started, ended, and started again on what it holds; the last one is watched.
     Start {
@@ -202,7 +204,8 @@ fn start(dir: &Path, starts: u32, idle: Duration, is_json: bool) -> Result<(), B
     match report.idle {
         Some(start::Idle { processes, seconds, cpu_percent }) => writeln!(
             out,
-            "idle for {seconds:.0} s: {processes} processes took {cpu_percent:.2} % of one processor"
+            "idle for {seconds:.0} s: {processes} processes took {cpu_percent:.2} % of one \
+             processor"
         )?,
         None => writeln!(out, "idle: not measured, there is no /proc here")?,
     }

@@ -298,8 +298,8 @@ fn render_writer(writer: &WriterRow, text: &mut String) {
     );
     let _ = writeln!(
         text,
-        "  under way: writes {}, reads {} ({} hedged so far); waiting: writes {}; clients, this one \
-         included: {}",
+        "  under way: writes {}, reads {} ({} hedged so far); waiting: writes {}; clients, this \
+         one included: {}",
         number(writer.writes_under_way),
         number(writer.reads_under_way),
         number(writer.reads_hedged),

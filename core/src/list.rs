@@ -1,9 +1,9 @@
 //! How lists are decoded: in memory of about their own size, whatever length a message announces.
 //!
-//! Serde lets a list grow by doubling, and while it grows its old and its new memory are both there:
-//! three times its size. Here memory is taken in steps that end exactly at the announced length: it
-//! is at most one and a half times as much as the list, and for a length that lies at most three
-//! times as much as what did come.
+//! Serde lets a list grow by doubling, and while it grows its old and its new memory are both
+//! there: three times its size. Here memory is taken in steps that end exactly at the announced
+//! length: it is at most one and a half times as much as the list, and for a length that lies at
+//! most three times as much as what did come.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,9 +1,9 @@
 //! A connection that this process keeps up: dialled, greeted, and dialled again when it ends.
 //!
 //! It ends too when the other side is silent, although it was asked how it is: its machine may be
-//! gone without a word, or its process hang. And it ends when the other side takes so little that too
-//! much is queued; what was queued is dropped, and whoever uses the link sends again what is missed
-//! once it is up.
+//! gone without a word, or its process hang. And it ends when the other side takes so little that
+//! too much is queued; what was queued is dropped, and whoever uses the link sends again what is
+//! missed once it is up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

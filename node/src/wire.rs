@@ -19,9 +19,9 @@
 //!
 //! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
 //! does not bound what serde reserves for a collection, so every list of an envelope is decoded by
-//! [`quorate_core::list`], and integers of fixed width keep a decoded record at about the size of its
-//! encoding. Decoding a frame allocates at most twice the frame's length, and for a list whose length
-//! lies at most about three times what did come, in all less than two of the longest frames:
+//! [`quorate_core::list`], and integers of fixed width keep a decoded record at about the size of
+//! its encoding. Decoding a frame allocates at most twice the frame's length, and for a list whose
+//! length lies at most about three times what did come, in all less than two of the longest frames:
 //! `node/tests/hostile.rs` counts for each kind of envelope.
 
 use quorate_core::consistency::{Scl, Vdl};

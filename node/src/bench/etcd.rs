@@ -1,7 +1,7 @@
 //! Durable puts of a three-node etcd, beside the volume.
 //!
-//! etcd gets the best that this machine can give it: its client speaks gRPC on one connection to the
-//! leader, so that nothing is forwarded, and leaves all else to its defaults.
+//! etcd gets the best that this machine can give it: its client speaks gRPC on one connection to
+//! the leader, so that nothing is forwarded, and leaves all else to its defaults.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,8 +41,8 @@ pub fn find() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join("etcd")).find(|file| file.is_file())
 }
 
-/// Runs the volume and the etcd at `etcd` in turns, and calls `tell` with what each number of writes
-/// in flight came to.
+/// Runs the volume and the etcd at `etcd` in turns, and calls `tell` with what each number of
+/// writes in flight came to.
 ///
 /// # Errors
 /// [`BenchError`] at the first thing that goes wrong.

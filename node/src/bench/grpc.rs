@@ -1,10 +1,10 @@
-//! The least of gRPC that calls etcd: requests with one message and answers with one, many under way
-//! on one connection of HTTP/2 without TLS.
+//! The least of gRPC that calls etcd: requests with one message and answers with one, many under
+//! way on one connection of HTTP/2 without TLS.
 //!
 //! A library for this brings an executor and dozens of packages; what is needed of the protocol
-//! (RFC 9113) is frames, the connection's send window, and answers to SETTINGS and PING. Headers are
-//! sent as literals and never decoded: an answer counts as given once its message and its end have
-//! come, and a call that fails ends without a message.
+//! (RFC 9113) is frames, the connection's send window, and answers to SETTINGS and PING. Headers
+//! are sent as literals and never decoded: an answer counts as given once its message and its end
+//! have come, and a call that fails ends without a message.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};

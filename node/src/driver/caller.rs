@@ -21,8 +21,8 @@ const BACKLOG_BYTES_MAX: usize = 32 << 20;
 /// How long a caller may take to say who it is.
 pub(super) const GREETING_MAX: Duration = Duration::from_secs(5);
 
-/// How long a caller may neither say nor take anything. Links ask how the other side is long before,
-/// so that whoever is silent for so long is gone.
+/// How long a caller may neither say nor take anything. Links ask how the other side is long
+/// before, so that whoever is silent for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// Somebody who has connected to this node.

@@ -60,8 +60,8 @@ fn slow_down(steady: &Steady, node: usize, is_on: bool) {
     });
 }
 
-/// A node that hangs with its connections up, and one that takes up to 160 ms where others take one,
-/// must not make any read wait for a second, nor many reads wait at all.
+/// A node that hangs with its connections up, and one that takes up to 160 ms where others take
+/// one, must not make any read wait for a second, nor many reads wait at all.
 #[test]
 fn reads_stay_fast_beside_a_hung_and_a_slow_segment() {
     for seed in 1..=5 {

@@ -1,4 +1,5 @@
-//! A simulated cluster for tests that choose their faults themselves: six nodes, one writer process.
+//! A simulated cluster for tests that choose their faults themselves: six nodes, one writer
+//! process.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::net::SocketAddr;

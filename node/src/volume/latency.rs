@@ -218,8 +218,8 @@ impl Latencies {
         due.filter(|at| *at > self.looked).min()
     }
 
-    /// Returns the segments among `candidates` that answer about as fast as the fastest, and whom to
-    /// probe, if anybody. Without one that isn't silent, all are as good as any.
+    /// Returns the segments among `candidates` that answer about as fast as the fastest, and whom
+    /// to probe, if anybody. Without one that isn't silent, all are as good as any.
     pub(super) fn preferred(
         &mut self,
         group: PgId,
@@ -316,8 +316,8 @@ mod tests {
         }
     }
 
-    /// When nobody answers, the pause is this process's own or the whole network's: asking everybody
-    /// everything would make it worse.
+    /// When nobody answers, the pause is this process's own or the whole network's: asking
+    /// everybody everything would make it worse.
     #[test]
     fn a_segment_is_silent_only_when_another_one_answers() {
         let mut latencies = Latencies::default();

@@ -274,8 +274,8 @@ impl Reads {
         }
     }
 
-    /// Takes the answer to a read; the first one that is right counts. One that can't be right is as
-    /// good as a refusal.
+    /// Takes the answer to a read; the first one that is right counts. One that can't be right is
+    /// as good as a refusal.
     pub(super) fn answer(
         &mut self,
         ticket: Ticket,
@@ -430,8 +430,8 @@ mod tests {
         assert_eq!(reads.choose(ticket, GROUP, &positions(3), now.after(PAUSE)).len(), 1);
     }
 
-    /// A read that waits longer than others must be asked of a second segment, once; the first answer
-    /// counts, and the other one changes nothing.
+    /// A read that waits longer than others must be asked of a second segment, once; the first
+    /// answer counts, and the other one changes nothing.
     #[test]
     fn a_read_that_takes_long_is_hedged() {
         let mut reads = Reads::default();
