@@ -86,6 +86,10 @@ impl RealDirectory {
     }
 }
 
+/// The longest write that goes past the operating system's cache and is durable when it returns.
+/// Where much is written at once the space is new, and then a write and a sync are faster.
+const DIRECT_BYTES_MAX: usize = 16 << 10;
+
 /// A file of a [`RealDirectory`].
 #[derive(Debug)]
 pub(super) struct RealFile {
@@ -231,7 +235,8 @@ impl DirectoryFile for RealFile {
     }
 
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
-        if let Some(direct) = &self.direct {
+        let is_short = blocks.len() <= DIRECT_BYTES_MAX;
+        if let Some(direct) = self.direct.as_ref().filter(|_| is_short) {
             match write_durably(direct, offset, blocks) {
                 // As above, or a system that can't do both at once.
                 Err(error)
