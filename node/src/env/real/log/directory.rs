@@ -52,8 +52,8 @@ pub(super) trait DirectoryFile: Send + 'static {
     /// begin at an address in memory that is a multiple of a block.
     fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
 
-    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest as
-    /// above.
+    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest
+    /// as above.
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
 
     /// Makes what was written durable, and the length.

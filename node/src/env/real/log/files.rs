@@ -1,8 +1,9 @@
 //! A log as a sequence of files whose space is taken before they are used.
 //!
 //! A sync of a file that grows waits for the file system's journal; one of bytes that were written
-//! before does not. So a log that is written slowly writes zeros ahead of itself. Nothing here knows of threads: [`Reader`] is what the segment's loop has of a
-//! log, [`Writer`] what the thread that writes has, and they meet in the files alone.
+//! before does not. So a log that is written slowly writes zeros ahead of itself. Nothing here
+//! knows of threads: [`Reader`] is what a segment's loop reads a log with, [`Writer`] what whoever
+//! writes has, and they meet in the files alone.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
