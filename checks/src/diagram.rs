@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use quorate_core::id::PgId;
+use quorate_core::id::{PgId, Position};
 
 use crate::label::{Names, Party};
 use crate::page::broken;
@@ -84,7 +84,7 @@ impl Lanes {
         let geometry = replay.configuration.geometry();
         for group in geometry.groups() {
             groups.push((group, x));
-            for position in geometry.quorums().positions() {
+            for position in Position::first(replay.configuration.members()) {
                 lanes.push((Party::Segment { group, position }, x, String::new()));
                 x += BETWEEN_SEGMENTS;
             }

@@ -2,9 +2,11 @@
 
 use quorate_core::effect::CommandRefusal;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::Term;
 use quorate_core::id::{PgId, Position, SegmentSet};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
@@ -116,6 +118,9 @@ impl Names {
             }
             ToSegment::Behind { history, .. } => format!("Behind {}", self.epoch(*history)),
             ToSegment::Confirm(confirm) => format!("Confirm {}", self.epoch(confirm.epoch)),
+            ToSegment::Install(install) if install.membership.epoch().number > 0 => {
+                format!("Install {}", membership(&install.membership))
+            }
             ToSegment::Install(install) => format!("Install {}", self.newest(&install.history)),
             ToSegment::Pull(pull) => {
                 let history = self.epoch(pull.history);
@@ -134,7 +139,10 @@ impl Names {
     #[must_use]
     pub fn to_writer(self, message: &ToWriter) -> String {
         match message {
-            ToWriter::Ack { epoch, scl } => format!("Ack {} scl {scl}", self.epoch(*epoch)),
+            ToWriter::Ack { epoch, number, scl, .. } if *number > 0 => {
+                format!("Ack {} m{number} scl {scl}", self.epoch(*epoch))
+            }
+            ToWriter::Ack { epoch, scl, .. } => format!("Ack {} scl {scl}", self.epoch(*epoch)),
             ToWriter::Confirmed { epoch, .. } => format!("Confirmed {}", self.epoch(*epoch)),
             ToWriter::Read { page, version, .. } => {
                 let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
@@ -178,6 +186,9 @@ impl Names {
         } else if before.promised() != after.promised() {
             parts.push(format!("promise {}", self.epoch(after.promised())));
         }
+        if before.membership() != after.membership() && before.history() == after.history() {
+            parts.push(membership(after.membership()));
+        }
         let gained = without(after.records(), before.records());
         if !gained.is_empty() {
             parts.push(lsns(&gained));
@@ -202,6 +213,14 @@ impl Names {
         }
         parts.join(", ")
     }
+}
+
+/// Returns a membership: `m2.1 ABCDEF+ABCDEG`, with a `!` once it is settled.
+fn membership(membership: &Membership) -> String {
+    let term = |term: &Term| term.members().iter().map(|it| it.to_string()).collect::<String>();
+    let terms: Vec<String> = membership.quorums().terms().iter().map(term).collect();
+    let mark = if membership.is_settled() { "!" } else { "" };
+    format!("{} {}{mark}", membership.epoch(), terms.join("+"))
 }
 
 fn without(records: &[Record], others: &[Record]) -> Vec<Record> {
@@ -230,6 +249,7 @@ pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
         CommandRefusal::OutOfLsns => "no LSNs left",
         CommandRefusal::Oversized => "too large",
         CommandRefusal::ReadPointAhead => "read point above the VDL",
+        CommandRefusal::Step(_) => "no such step, or not yet",
         CommandRefusal::Throttled => "allocation limit reached",
         CommandRefusal::UnknownSegment => "no such segment",
     }

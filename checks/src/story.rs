@@ -6,8 +6,10 @@
 
 use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::Half;
 use quorate_core::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
@@ -124,6 +126,7 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let label = waiting.map_or_else(String::new, |message| names.to_segment(message));
             format!("{} gets {label}", name(group, position))
         }
+        Action::Lose { group, position } => format!("{} loses its disk", name(group, position)),
         Action::Publish { writer: from } => format!("{} tells its VDL", writer(from)),
         Action::Pull { group, into, from } => {
             format!("{} pulls from {}", name(group, into), name(group, from))
@@ -131,6 +134,11 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
         Action::Recover => "the next writer starts".to_owned(),
         Action::Resend { writer: from, group, position } => {
             format!("{} sends again to {}", writer(from), name(group, position))
+        }
+        Action::Step { writer: by, step } => {
+            let steps = world.configuration().steps;
+            let step = steps.get(usize::from(step)).map_or_else(String::new, step_name);
+            format!("{} takes a step: {step}", writer(by))
         }
         Action::Sync { group, position, index } => {
             format!("{} syncs write {index}", name(group, position))
@@ -140,6 +148,20 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let pages: Vec<String> = pages.iter().map(u64::to_string).collect();
             format!("{} writes page {}", writer(by), pages.join(","))
         }
+    }
+}
+
+/// Returns a step of a membership change: `replace F by G`.
+fn step_name(step: &Step) -> String {
+    let half = |half: &Half| match half {
+        Half::Newer => "the newer change",
+        Half::Older => "the change",
+    };
+    match step {
+        Step::Finish(which) => format!("finish {}", half(which)),
+        Step::Replace { old, new } => format!("replace {old} by {}", new.position),
+        Step::Reshape(_) => "another shape".to_owned(),
+        Step::Revert(which) => format!("revert {}", half(which)),
     }
 }
 
@@ -219,6 +241,18 @@ impl<R: Rules> Narrator<'_, R> {
             Action::Resend { writer, group, position } => {
                 let Some((group, to, _)) = place(group, position) else { return };
                 self.command(writer, WriterInput::Resend { group, to });
+            }
+            Action::Lose { group, position } => {
+                if let Some((_, _, at)) = place(group, position) {
+                    self.note(at, "loses its disk".to_owned(), Tone::No);
+                }
+            }
+            Action::Step { writer, step } => {
+                let steps = self.world.configuration().steps;
+                if let Some(step) = steps.get(usize::from(step)) {
+                    let (group, step) = (PgId::new(0), *step);
+                    self.command(writer, WriterInput::Step { group, step });
+                }
             }
             Action::Write { writer, mtr } => {
                 let mtrs = self.world.configuration().mtrs;
@@ -381,7 +415,7 @@ impl<R: Rules> Narrator<'_, R> {
                 None => sent.push((label, *group, *to)),
             }
         }
-        let members = self.world.configuration().quorums.members();
+        let members = self.world.configuration().members();
         for (label, group, to) in sent {
             let to = self.names.segments(group, to, members);
             self.note(at, format!("sends {label} to {to}"), Tone::Plain);
@@ -429,6 +463,9 @@ impl<R: Rules> Narrator<'_, R> {
             }
             Report::Refused(refusal) => {
                 self.note(at, format!("refuses: {}", command_refusal(refusal)), Tone::No);
+            }
+            Report::Settled { membership, .. } => {
+                self.note(at, format!("{} is settled", membership.epoch()), Tone::Plain);
             }
             Report::Rejected { refusal, .. } => {
                 let label = format!("is told no: {}", self.names.refusal(refusal));

@@ -411,10 +411,12 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
         }
         Action::Ask { .. }
         | Action::Crash { .. }
+        | Action::Lose { .. }
         | Action::Publish { .. }
         | Action::Pull { .. }
         | Action::Recover
         | Action::Resend { .. }
+        | Action::Step { .. }
         | Action::Sync { .. }
         | Action::Write { .. } => None,
     }

@@ -4,9 +4,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::formula::Formula;
 use crate::id::Positions;
 use crate::lsn::Lsn;
-use crate::quorum::QuorumSet;
 
 macro_rules! point {
     ($(#[$doc:meta])* $name:ident) => {
@@ -66,10 +66,11 @@ impl Scl {
 }
 
 impl Pgcl {
-    /// Returns the highest LSN that `count` segments (a write quorum) have reached with their SCL.
+    /// Returns the highest LSN that a write quorum has reached with its SCL; one that is `short`
+    /// members short of it, for seeded bugs.
     #[must_use]
-    pub fn of(quorums: &QuorumSet, scls: &Positions<Lsn>, count: usize) -> Self {
-        Self(quorums.reached_by(scls, count))
+    pub fn of(quorums: &Formula, scls: &Positions<Lsn>, short: u32) -> Self {
+        Self(quorums.reached(scls, short))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
+use crate::membership::{Membership, Step, StepRefusal};
 use crate::message::{Peer, ToSegment, ToWriter};
 use crate::record::{Change, Record};
 use crate::refusal::Refusal;
@@ -44,6 +45,8 @@ pub struct SegmentWrite {
     pub promised: VolumeEpoch,
     /// Replace the history by this one, if it is older; drop what it annuls.
     pub history: Option<History>,
+    /// Replace the membership by this one, if it is older.
+    pub membership: Option<Membership>,
     /// Raise the known VDL to this, if it is lower.
     pub vdl: Vdl,
     /// Add these records, except for annulled ones.
@@ -116,6 +119,13 @@ pub enum WriterInput {
         /// The segment's position.
         to: Position,
     },
+    /// Take a step of a membership change.
+    Step {
+        /// The group.
+        group: PgId,
+        /// The step.
+        step: Step,
+    },
     /// Write one mini-transaction: all changes take effect together.
     Write {
         /// The changes, in order.
@@ -141,6 +151,8 @@ pub enum CommandRefusal {
     Oversized,
     /// A read point above the VDL.
     ReadPointAhead,
+    /// A step of a membership change that can't be taken, or not yet.
+    Step(StepRefusal),
     /// Too far beyond the VDL: wait for it to advance (LAL back-pressure).
     Throttled,
     /// No such segment.
@@ -195,6 +207,13 @@ pub enum Report {
     },
     /// A command is not carried out.
     Refused(CommandRefusal),
+    /// A step of a membership change is durable, and a write quorum knows it: the next may be taken.
+    Settled {
+        /// The group.
+        group: PgId,
+        /// The membership, settled.
+        membership: Membership,
+    },
     /// A segment refused something for a reason that only a fault can bring about.
     Rejected {
         /// The segment's group.

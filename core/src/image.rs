@@ -6,9 +6,10 @@ use crate::consistency::{Scl, Vdl};
 use crate::effect::SegmentWrite;
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{PageId, PgId};
+use crate::id::{Incarnation, PageId, PgId};
 use crate::log::{Insert, Log};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::record::Record;
 use crate::rules::{Bug, Rules, Sound};
 use crate::truncation::History;
@@ -25,6 +26,9 @@ pub struct SegmentImage {
     /// Never below the history's epoch.
     pub(crate) promised: VolumeEpoch,
     pub(crate) history: History,
+    pub(crate) incarnation: Incarnation,
+    /// Kept for ever, by a removed segment too. Of the history's epoch.
+    pub(crate) membership: Membership,
     /// A VDL that some writer told: never above the volume's own.
     pub(crate) vdl: Vdl,
     /// Holds no record that `history` annuls.
@@ -87,14 +91,40 @@ impl SegmentImage {
     /// such group.
     #[must_use]
     pub fn create(group: PgId, geometry: VolumeGeometry) -> Option<Self> {
+        Self::join(group, geometry, Incarnation::new(0))
+    }
+
+    /// Returns the state of an empty disk that is to join its group under a name of its own, or
+    /// `None` if the volume has no such group.
+    #[must_use]
+    pub fn join(group: PgId, geometry: VolumeGeometry, incarnation: Incarnation) -> Option<Self> {
         geometry.has(group).then(|| Self {
             group,
             geometry,
             promised: VolumeEpoch::ZERO,
             history: History::new(),
+            incarnation,
+            membership: Membership::genesis(geometry.quorums()),
             vdl: Vdl::ZERO,
             log: Log::default(),
         })
+    }
+
+    /// Returns what is there once the disk of this segment is lost: an empty one, which has a name of
+    /// its own. Under the old one it would vote without what it had promised and held (edge 27).
+    #[must_use]
+    pub fn lost<R: Rules>(&self, rules: R) -> Self {
+        let next = u32::from(!rules.has(Bug::IdentityReused));
+        Self {
+            group: self.group,
+            geometry: self.geometry,
+            promised: VolumeEpoch::ZERO,
+            history: History::new(),
+            incarnation: Incarnation::new(self.incarnation.get().saturating_add(next)),
+            membership: Membership::genesis(self.geometry.quorums()),
+            vdl: Vdl::ZERO,
+            log: Log::default(),
+        }
     }
 
     /// Applies one write that survived, in the order of submission.
@@ -128,6 +158,11 @@ impl SegmentImage {
         }
         if self.history.epoch() > self.promised {
             return Err(CorruptImage::History);
+        }
+        if let Some(membership) = &write.membership
+            && self.membership.yields_to(rules, membership)
+        {
+            self.membership = *membership;
         }
         self.vdl = self.vdl.max(write.vdl);
         for record in &write.records {
@@ -215,6 +250,18 @@ impl SegmentImage {
         &self.history
     }
 
+    /// Returns which disk of its position this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Returns the membership that the segment has, or had last.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Returns what the segment holds every record up to.
     #[must_use]
     pub fn scl(&self) -> Scl {
@@ -246,6 +293,7 @@ impl SegmentImage {
     pub fn assert_invariants(&self) {
         assert!(self.promised >= self.history.epoch());
         assert!(self.history.is_well_formed());
+        assert!(self.membership.epoch().volume == self.history.epoch());
         assert!(self.log.records().iter().all(|record| record.group == self.group));
         assert!(!self.log.records().iter().any(|record| self.history.annuls(record)));
     }

@@ -6,8 +6,8 @@
 //! clock and no randomness, and meet only in [`message`]. A driver feeds them inputs and carries
 //! out their effects; [`effect`] states the contract.
 //!
-//! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
-//! [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
+//! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`formula`],
+//! [`membership`], [`geometry`], [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
 //! [`recovery`], [`segment`], [`writer`], [`rules`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,11 +19,13 @@ extern crate std;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;
+pub mod formula;
 pub mod geometry;
 pub mod id;
 pub mod image;
 mod log;
 pub mod lsn;
+pub mod membership;
 pub mod message;
 pub mod quorum;
 pub mod record;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::consistency::{ReadPoint, Scl, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{PageId, PgId, Position, Ticket};
+use crate::id::{Incarnation, PageId, PgId, Position, Ticket};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::truncation::History;
@@ -44,13 +45,17 @@ pub struct Seal {
     pub group: PgId,
 }
 
-/// The history that a recovery decided on (protocol: recovery, install).
+/// The history that a recovery decided on, and the group's membership under the same epoch: the one
+/// that the recovery adopted, or the next step of the open writer (protocol: recovery, install; and
+/// membership).
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Install {
     /// The group.
     pub group: PgId,
     /// The history; its epoch is the writer's.
     pub history: History,
+    /// The membership; its volume epoch is the writer's. Taken in the same atomic step (edge 67).
+    pub membership: Membership,
 }
 
 /// A read of one page at a read point (protocol: reads).
@@ -101,6 +106,8 @@ pub struct Pulled {
     pub group: PgId,
     /// The answering segment's history.
     pub history: History,
+    /// The answering segment's membership, of the history's epoch.
+    pub membership: Membership,
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
     /// Records that the asking segment lacks, by rising LSN.
@@ -140,6 +147,10 @@ pub struct SealAnswer {
     pub geometry: VolumeGeometry,
     /// The history that the segment has.
     pub history: History,
+    /// Which disk of its position the segment is.
+    pub incarnation: Incarnation,
+    /// The membership that the segment has, or had last.
+    pub membership: Membership,
     /// What the segment holds every record up to, under that history.
     pub scl: Scl,
     /// The highest VDL that the segment knows.
@@ -155,6 +166,10 @@ pub enum ToWriter {
     Ack {
         /// The epoch whose history the segment has and has promised (edge 28).
         epoch: VolumeEpoch,
+        /// Which disk of its position the segment is (edge 29).
+        incarnation: Incarnation,
+        /// The number, under `epoch`, of the membership that the segment has.
+        number: u32,
         /// The segment complete LSN.
         scl: Scl,
     },
@@ -162,6 +177,8 @@ pub enum ToWriter {
     Confirmed {
         /// The epoch asked about.
         epoch: VolumeEpoch,
+        /// Which disk of its position the segment is.
+        incarnation: Incarnation,
         /// The question's ticket.
         ticket: Ticket,
     },

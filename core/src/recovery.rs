@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 
 use crate::consistency::{Vcl, Vdl};
 use crate::epoch::VolumeEpoch;
+use crate::formula::Term;
 use crate::geometry::VolumeGeometry;
-use crate::id::PgId;
+use crate::id::{PgId, Positions, SegmentSet};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::message::SealAnswer;
 use crate::record::Record;
 use crate::rules::{Bug, Rules, Sound};
@@ -25,6 +27,58 @@ pub struct Choice {
     pub recovery_point: Vdl,
     /// By group: its last record at or under the recovery point.
     pub ends: Vec<Lsn>,
+}
+
+/// By position: what each segment of a group has answered to a seal.
+pub type Answers<'a> = Positions<Option<&'a SealAnswer>>;
+
+/// Returns the newest membership that any answer reports, `known` if none is newer. Whoever answers
+/// informs, removed segments too.
+#[must_use]
+pub fn newest<R: Rules>(rules: R, known: &Membership, answers: &Answers<'_>) -> Membership {
+    let reported = answers.iter().filter_map(|(_, answer)| answer.map(|it| it.membership));
+    let newer = |best: Membership, next| if best.yields_to(rules, &next) { next } else { best };
+    reported.fold(*known, newer)
+}
+
+/// Returns the segments whose answers count towards a seal on `membership`, or `None` if they are
+/// no read quorum of it: an older epoch could then still complete a write quorum, or what one has
+/// acknowledged could be missing. Only members vote, under the disk that the membership names, and
+/// in a joint membership only those of the old one (edges 27, 30 and 69).
+#[must_use]
+pub fn voters<R: Rules>(
+    rules: R,
+    membership: &Membership,
+    answers: &Answers<'_>,
+) -> Option<SegmentSet> {
+    let mut present = SegmentSet::EMPTY;
+    for (position, answer) in answers.iter() {
+        if answer.is_some_and(|answer| membership.knows(position, answer.incarnation)) {
+            present.insert(position);
+        }
+    }
+    let short = u32::from(rules.has(Bug::ReadQuorumTooSmall));
+    let quorums = membership.quorums();
+    let reads = |term: &Term| {
+        let term = if rules.has(Bug::TailOnlyQuorum) { term.without_full() } else { *term };
+        term.reads(present, short)
+    };
+    let old = quorums.reading();
+    if reads(old) {
+        return Some(present.and(old.members()));
+    }
+    // Seeded bugs: members that join vote; or do if the candidate thinks that they lack nothing.
+    let joined = quorums.terms().iter().find(|term| {
+        let joins = |position| !old.members().contains(position);
+        let scl = |position| answers.at(position).map(|answer| answer.scl);
+        let voting = present.and(term.members());
+        let needed = voting.iter().filter_map(scl).max();
+        let covers = voting.iter().filter(|position| joins(*position)).all(|p| scl(p) == needed);
+        reads(term)
+            && (rules.has(Bug::ReadQuorumOfJointWithNew)
+                || (rules.has(Bug::CandidateJudgesHydration) && covers))
+    });
+    joined.map(|term| present.and(term.members()))
 }
 
 /// Returns the decision that follows from `answers`: read quorums of every group, given under one

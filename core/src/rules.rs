@@ -56,9 +56,13 @@ bugs! {
     AckBeforeDurable [26],
     /// A segment acknowledges the highest LSN that it holds, holes below it or not.
     AckCountsHoles [9],
+    /// A writer counts what a removed segment acknowledges as if some member had.
+    AckFromEvicted [25, 29],
     /// A promise is durable before appends that were submitted earlier, and these are still
     /// acknowledged to the older epoch.
     AckOldEpochAfterSeal [64],
+    /// A recovery keeps the membership that it finds under the epoch of its proposer.
+    AdoptWithoutRepropose [67],
     /// A writer allocates without regard to the allocation limit.
     AllocateBeyondLimit [18],
     /// A recovery counts answers as they are, without applying the chosen history to them.
@@ -67,6 +71,8 @@ bugs! {
     AppendWithoutHistory [24],
     /// The first record of an epoch links back to an annulled record.
     BacklinkToAnnulled [20],
+    /// A recovery lets a member that joins vote when it seems to lack nothing.
+    CandidateJudgesHydration [69],
     /// A recovery opens when a read quorum of each group, not a write quorum, is complete.
     CompleteOnReadQuorum [8],
     /// Completion counts the SCLs of seal answers.
@@ -77,6 +83,8 @@ bugs! {
     CounterOnlyEpochs [3],
     /// A record loses its CPL flag when it travels by gossip.
     CplLostInGossip [16],
+    /// A change of shape is finished when those who join have all they need, whatever the others have.
+    DegradedWithoutHydration [41],
     /// A writer counts acknowledgements, not the segments that gave them.
     DuplicateAckCounted [29],
     /// A segment counts a write as durable while an earlier one is still under way.
@@ -89,10 +97,15 @@ bugs! {
     GossipWithoutHistory [24],
     /// A recovery ignores the histories that it finds and installs only its own range.
     HistoryNotCarried [4],
+    /// A disk that lost everything comes back under its old name.
+    IdentityReused [27],
     /// A recovery opens when one group is sealed and installed, not all.
     IdleGroupIgnored [54, 56],
     /// A segment acknowledges an install before it is durable.
     InstallAckedEarly [22],
+    /// A recovery installs on a write quorum of the membership that it adopts, and not of the one
+    /// before it.
+    InstallOnNewOnly [34, 65],
     /// A recovery keeps only the last range of the history that it finds.
     LastRangeOnly [6],
     /// A recovery takes the allocation limit from its own configuration.
@@ -101,10 +114,18 @@ bugs! {
     LsnReuse [17],
     /// A recovery takes the lowest SCL of a group's answers as the group's end.
     LowestSclChosen [10],
+    /// Memberships are ordered by their number first.
+    MembershipByNumber [66],
+    /// An overtaken writer's memberships are still accepted.
+    MembershipNotFenced [70],
     /// A recovery applies every truncation range that any answer reports.
     MergeHistories [5],
+    /// A writer takes the next step of a membership change before the last one is settled.
+    NextBeforeSettled [38],
     /// Segments do not compare epochs at all.
     NoFence [1],
+    /// A writer goes on counting under the old quorums once a joint membership is in force.
+    OldFormulaAfterSwitch [36],
     /// A recovery opens as soon as its history is installed, before the records are copied.
     OpenBeforeComplete [7],
     /// A segment answers a seal before its promise is durable.
@@ -113,6 +134,8 @@ bugs! {
     ReadAtPgcl [15],
     /// A segment that misses records answers a read as if it had them.
     ReadIncomplete [42],
+    /// In a joint membership a read quorum of the new members seals.
+    ReadQuorumOfJointWithNew [30],
     /// A recovery's read quorum is one too small.
     ReadQuorumTooSmall [2],
     /// A segment answers a seal without promising anything.
@@ -121,10 +144,18 @@ bugs! {
     ReadWithoutEpoch [52],
     /// The recovery point is the VCL, consistency point or not.
     RecoverAtVcl [14],
+    /// A finished change is taken back as if it were under way.
+    RevertFromSingle [32],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
+    /// A step of a membership change carries its settled mark from the start.
+    SettledTooEarly [70],
     /// A writer counts acknowledgements that were given to another epoch.
     StaleAckCounted [28],
+    /// A read quorum needs no segment that keeps pages.
+    TailOnlyQuorum [40],
+    /// What a new member must hold is computed under the joint quorums.
+    TargetRecomputed [31, 68],
     /// A torn write is accepted when a segment restarts.
     TornTailAccepted [22],
     /// The writer tells the VCL as the VDL.

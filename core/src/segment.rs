@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::consistency::Scl;
 use crate::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use crate::epoch::VolumeEpoch;
 use crate::id::{Ticket, WriteId};
@@ -183,11 +184,15 @@ impl<R: Rules> Segment<R> {
             || (self.rules.has(Bug::AckOldEpochAfterSeal) && epoch < self.heard);
         if is_current || is_unfenced {
             let scl = self.durable.log.acknowledged(self.rules.has(Bug::AckCountsHoles));
-            effects.push(SegmentEffect::SendWriter {
-                to: epoch,
-                message: ToWriter::Ack { epoch, scl },
-            });
+            self.send_ack(epoch, scl, effects);
         }
+    }
+
+    fn send_ack(&self, epoch: VolumeEpoch, scl: Scl, effects: &mut Vec<SegmentEffect>) {
+        let incarnation = self.durable.incarnation;
+        let number = self.durable.membership.epoch().number;
+        let message = ToWriter::Ack { epoch, incarnation, number, scl };
+        effects.push(SegmentEffect::SendWriter { to: epoch, message });
     }
 
     /// Checks that a request of `epoch` may be carried out: `epoch`, the promise and the

@@ -7,8 +7,9 @@ use crate::consistency::{Pgcl, ReadPoint, Vcl, Vdl};
 use crate::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{Permutation, PgId, Position, SegmentSet, Ticket};
+use crate::id::{Incarnation, Permutation, PgId, Position, SegmentSet, Ticket};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::message::{Install, Seal, ToSegment, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
@@ -16,13 +17,14 @@ use crate::truncation::History;
 
 mod allocation;
 mod installing;
+mod membership;
 mod open;
 mod read;
 mod sealing;
 
 use installing::Installing;
-use open::Open;
-use sealing::Sealing;
+use open::{Acknowledged, Open};
+use sealing::{GroupSeal, Sealing};
 
 /// One writer instance, of one epoch. It has no durable state: a restart is a new instance with a
 /// new epoch.
@@ -89,8 +91,49 @@ impl<R: Rules> Writer<R> {
         geometry: VolumeGeometry,
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
-        let writer =
-            Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(&geometry)) };
+        Self::open_knowing(rules, epoch, geometry, &[], effects)
+    }
+
+    /// [`Writer::open`] for a process that knows `memberships`, by group, from an earlier look at the
+    /// volume. Of groups beyond it asks the members that they began with; a newer membership is
+    /// found from there, as long as those members live.
+    #[must_use]
+    pub fn open_knowing(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        memberships: &[Membership],
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let known = memberships.iter().map(|membership| (*membership, SegmentSet::EMPTY));
+        Self::start(rules, epoch, geometry, known, effects)
+    }
+
+    /// The last resort when a write quorum of a group is gone: opens from all `survivors` of a read
+    /// quorum. Each group has a membership and the members that an operator swears never come back;
+    /// these are burnt. An ordinary change then leads back to six.
+    #[must_use]
+    pub fn open_forced(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        groups: &[(Membership, SegmentSet)],
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        Self::start(rules, epoch, geometry, groups.iter().copied(), effects)
+    }
+
+    fn start(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        known: impl Iterator<Item = (Membership, SegmentSet)>,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let first = (Membership::genesis(geometry.quorums()), SegmentSet::EMPTY);
+        let known = known.chain(core::iter::repeat(first)).take(geometry.groups_count() as usize);
+        let seals = known.map(|(membership, lost)| GroupSeal::new(membership, lost)).collect();
+        let writer = Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(seals)) };
         for group in geometry.groups() {
             writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
         }
@@ -110,6 +153,7 @@ impl<R: Rules> Writer<R> {
                 self.receive(group, from, message, effects);
             }
             WriterInput::Resend { group, to } => self.resend(group, to, effects),
+            WriterInput::Step { group, step } => self.take(group, step, effects),
             WriterInput::Write { changes } => self.write(&changes, effects),
         }
     }
@@ -123,17 +167,19 @@ impl<R: Rules> Writer<R> {
     ) {
         // Acknowledgements echo the epoch: one that was given to another epoch says nothing about
         // this one (edge 28).
-        if !self.geometry.has(group) || !self.geometry.quorums().has(from) {
+        if !self.geometry.has(group) {
             return;
         }
         match message {
-            ToWriter::Ack { epoch, scl } => {
-                if epoch == self.epoch || self.rules.has(Bug::StaleAckCounted) {
-                    self.receive_ack(group, from, scl, effects);
+            ToWriter::Ack { epoch, incarnation, number, scl } => {
+                let is_current = epoch == self.epoch || self.rules.has(Bug::StaleAckCounted);
+                if is_current && self.knows(group, from, incarnation) {
+                    let ack = Acknowledged { number, scl };
+                    self.receive_ack(group, from, ack, effects);
                 }
             }
-            ToWriter::Confirmed { epoch, ticket } => {
-                if epoch == self.epoch {
+            ToWriter::Confirmed { epoch, incarnation, ticket } => {
+                if epoch == self.epoch && self.knows(group, from, incarnation) {
                     self.receive_confirmed(group, from, ticket, effects);
                 }
             }
@@ -198,21 +244,22 @@ impl<R: Rules> Writer<R> {
 
     /// Sends a segment again whatever it may lack in this phase.
     fn resend(&mut self, group: PgId, to: Position, effects: &mut Vec<WriterEffect>) {
-        if !self.geometry.has(group) || !self.geometry.quorums().has(to) {
+        if !self.everyone(group).contains(to) {
             effects.push(refused(CommandRefusal::UnknownSegment));
             return;
         }
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
         let install = |history: &History| {
-            let message = ToSegment::Install(Install { group, history: history.clone() });
-            WriterEffect::Send { group, to: only, message }
+            let membership = *self.membership(group)?;
+            let install = Install { group, history: history.clone(), membership };
+            Some(WriterEffect::Send { group, to: only, message: ToSegment::Install(install) })
         };
         match &self.phase {
             Phase::Fenced { .. } => {}
-            Phase::Installing(installing) => effects.push(install(installing.history())),
+            Phase::Installing(installing) => effects.extend(install(installing.history())),
             Phase::Open(open) => {
-                effects.push(install(open.history()));
+                effects.extend(install(open.history()));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
             Phase::Sealing(_) => {
@@ -223,7 +270,35 @@ impl<R: Rules> Writer<R> {
     }
 
     fn send_all(&self, group: PgId, message: ToSegment, effects: &mut Vec<WriterEffect>) {
-        effects.push(WriterEffect::Send { group, to: everyone(&self.geometry), message });
+        effects.push(WriterEffect::Send { group, to: self.everyone(group), message });
+    }
+
+    /// Returns whom this writer speaks to in `group`.
+    fn everyone(&self, group: PgId) -> SegmentSet {
+        match &self.phase {
+            Phase::Sealing(sealing) => sealing.everyone(self.rules, group),
+            Phase::Fenced { .. } | Phase::Installing(_) | Phase::Open(_) => {
+                self.membership(group).map_or(SegmentSet::EMPTY, Membership::everyone)
+            }
+        }
+    }
+
+    /// Returns whether the segment at `from` is the one that this writer's membership names there.
+    fn knows(&self, group: PgId, from: Position, incarnation: Incarnation) -> bool {
+        if self.rules.has(Bug::AckFromEvicted) {
+            return true;
+        }
+        self.membership(group).is_some_and(|membership| membership.knows(from, incarnation))
+    }
+
+    /// Returns the membership of `group` that this writer has proposed or adopted last, once it has.
+    #[must_use]
+    pub fn membership(&self, group: PgId) -> Option<&Membership> {
+        match &self.phase {
+            Phase::Fenced { .. } | Phase::Sealing(_) => None,
+            Phase::Installing(installing) => installing.membership(group),
+            Phase::Open(open) => open.membership(group),
+        }
     }
 
     /// Returns this writer's epoch.
@@ -326,7 +401,7 @@ impl<R: Rules> Writer<R> {
     /// knows. The driver chooses among them.
     #[must_use]
     pub fn complete(&self, group: PgId) -> SegmentSet {
-        self.as_open().map_or(SegmentSet::EMPTY, |open| open.complete(group, &self.geometry))
+        self.as_open().map_or(SegmentSet::EMPTY, |open| open.complete(group))
     }
 
     /// Returns this writer after renaming the positions of `group`.
@@ -369,18 +444,11 @@ impl<R: Rules> Writer<R> {
     }
 }
 
-fn everyone(geometry: &VolumeGeometry) -> SegmentSet {
-    let mut all = SegmentSet::EMPTY;
-    geometry.quorums().positions().for_each(|position| all.insert(position));
-    all
-}
-
 fn refused(refusal: CommandRefusal) -> WriterEffect {
     WriterEffect::Report(Report::Refused(refusal))
 }
 
-/// The size of a write quorum under `rules`.
-fn write_quorum<R: Rules>(rules: R, geometry: &VolumeGeometry) -> usize {
-    let write = geometry.quorums().write();
-    if rules.has(Bug::WriteQuorumTooSmall) { write.saturating_sub(1) } else { write }
+/// By how many members a write quorum under `rules` falls short of one.
+fn short_writes<R: Rules>(rules: R) -> u32 {
+    u32::from(rules.has(Bug::WriteQuorumTooSmall))
 }

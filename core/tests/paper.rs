@@ -64,6 +64,7 @@ fn read(
         | Report::Overtaken { .. }
         | Report::Refused(_)
         | Report::Rejected { .. }
+        | Report::Settled { .. }
         | Report::Written { .. } => None,
     });
     let answers: Vec<_> = answers.collect();
@@ -314,6 +315,7 @@ fn a_read_sees_its_read_point() {
         | Report::ReadRefused { .. }
         | Report::Refused(_)
         | Report::Rejected { .. }
+        | Report::Settled { .. }
         | Report::Written { .. } => false,
     }));
     assert_eq!(vdl(&cluster, 0), nth(2));

@@ -9,15 +9,16 @@
 
 mod support;
 
-use quorate_core::consistency::ReadPoint;
+use quorate_core::consistency::{ReadPoint, Scl};
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{
     Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, ToSegment, ToWriter,
 };
@@ -49,11 +50,32 @@ fn history(index: usize) -> History {
     })
 }
 
+/// Returns the first membership, as the writer that installs `history` adopts it.
+fn membership(history: &History) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch())
+}
+
+fn of(history: Option<&History>) -> Option<Membership> {
+    history.map(membership)
+}
+
+fn ack(epoch: VolumeEpoch, scl: Scl) -> ToWriter {
+    ToWriter::Ack { epoch, incarnation: Incarnation::new(0), number: 0, scl }
+}
+
 /// Returns a segment of the first group that has installed the history of epoch number 0.
 fn segment() -> Segment {
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     let (promised, history) = (epoch(0), Some(history(0)));
-    image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records: vec![] }).unwrap();
+    image
+        .apply(&SegmentWrite {
+            promised,
+            membership: of(history.as_ref()),
+            history,
+            vdl: vdl(0),
+            records: vec![],
+        })
+        .unwrap();
     Segment::recover(image)
 }
 
@@ -82,7 +104,13 @@ fn append(lsns: &[u64]) -> ToSegment {
 }
 
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
-    ToSegment::Pulled(Pulled { group: GROUP, history, vdl: vdl(0), records })
+    ToSegment::Pulled(Pulled {
+        group: GROUP,
+        membership: membership(&history),
+        history,
+        vdl: vdl(0),
+        records,
+    })
 }
 
 fn read(needed: u64) -> ToSegment {
@@ -198,7 +226,14 @@ fn provoke(name: &str) -> Vec<Refusal> {
             refused(sealed(), append(&[11])),
             refused(sealed(), read(0)),
             refused(sealed(), seal(epoch(0), GROUP)),
-            refused(sealed(), ToSegment::Install(Install { group: GROUP, history: history(0) })),
+            refused(
+                sealed(),
+                ToSegment::Install(Install {
+                    group: GROUP,
+                    membership: membership(&history(0)),
+                    history: history(0),
+                }),
+            ),
             refused(sealed(), pulled(history(0), vec![record(11)])),
         ],
         "Full" => vec![
@@ -224,16 +259,34 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 refused(segment(), pulled(history(0), backwards)),
                 refused(segment(), pulled(history(0), vec![of_another_epoch])),
                 refused(segment(), pulled(falling.clone(), vec![])),
-                refused(segment(), ToSegment::Install(Install { group: GROUP, history: falling })),
+                refused(
+                    segment(),
+                    ToSegment::Install(Install {
+                        group: GROUP,
+                        membership: membership(&falling),
+                        history: falling,
+                    }),
+                ),
                 refused(segment(), {
-                    ToSegment::Install(Install { group: GROUP, history: History::new() })
+                    ToSegment::Install(Install {
+                        group: GROUP,
+                        membership: membership(&History::new()),
+                        history: History::new(),
+                    })
                 }),
             ]
         }
         "Oversized" => vec![
             refused(segment(), append(&[11, 12, 13])),
             refused(segment(), pulled(history(0), vec![record(11), record(12), record(13)])),
-            refused(segment(), ToSegment::Install(Install { group: GROUP, history: history(2) })),
+            refused(
+                segment(),
+                ToSegment::Install(Install {
+                    group: GROUP,
+                    membership: membership(&history(2)),
+                    history: history(2),
+                }),
+            ),
             refused(segment(), pulled(history(2), vec![])),
         ],
         "Overloaded" => vec![
@@ -247,7 +300,14 @@ fn provoke(name: &str) -> Vec<Refusal> {
             }),
             refused(segment(), append_of(vec![foreign])),
             refused(segment(), seal(epoch(1), OTHER)),
-            refused(segment(), ToSegment::Install(Install { group: OTHER, history: history(1) })),
+            refused(
+                segment(),
+                ToSegment::Install(Install {
+                    group: OTHER,
+                    membership: membership(&history(1)),
+                    history: history(1),
+                }),
+            ),
             refused(segment(), {
                 let (epoch, ticket) = (epoch(0), Ticket::new(1));
                 ToSegment::Confirm(Confirm { epoch, group: OTHER, ticket })
@@ -258,7 +318,13 @@ fn provoke(name: &str) -> Vec<Refusal> {
             }),
             refused(segment(), {
                 let (history, vdl) = (history(0), vdl(0));
-                ToSegment::Pulled(Pulled { group: OTHER, history, vdl, records: vec![] })
+                ToSegment::Pulled(Pulled {
+                    group: OTHER,
+                    membership: membership(&history),
+                    history,
+                    vdl,
+                    records: vec![],
+                })
             }),
             refused(segment(), pulled(history(0), vec![foreign])),
         ],
@@ -410,6 +476,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
                 | Report::Rejected { .. }
+                | Report::Settled { .. }
                 | Report::Written { .. } => None,
             });
             vec![written, recovered]
@@ -478,8 +545,8 @@ fn every_command_refusal_can_be_brought_about() {
 #[test]
 fn answers_from_nowhere_change_nothing() {
     let writer = open_writer(TIGHT);
-    let ack = ToWriter::Ack { epoch: epoch(0), scl: scl(14) };
-    let of_another = ToWriter::Ack { epoch: epoch(1), scl: scl(14) };
+    let ack = ack(epoch(0), scl(14));
+    let of_another = ack(epoch(1), scl(14));
     let cases = [(OTHER, at(0), &ack), (GROUP, at(6), &ack), (GROUP, at(0), &of_another)];
     for (group, from, message) in cases {
         let mut given = writer.clone();
@@ -511,7 +578,13 @@ fn a_seal_answer_of_another_geometry_is_rejected() {
 /// Brings `wanted` about, in every way that there is.
 fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
     let apply = |image: &mut SegmentImage, history, records| {
-        image.apply(&SegmentWrite { promised: epoch(0), history, vdl: vdl(0), records })
+        image.apply(&SegmentWrite {
+            promised: epoch(0),
+            history,
+            membership: None,
+            vdl: vdl(0),
+            records,
+        })
     };
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     match wanted {

@@ -16,12 +16,14 @@ use quorate_core::consistency::ReadPoint;
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{
     Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
 };
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Change, Payload, Record};
 use quorate_core::refusal::Refusal;
 use quorate_core::segment::Segment;
@@ -165,11 +167,17 @@ fn any_append() -> impl Strategy<Value = Append> {
     })
 }
 
+/// Returns the first membership, as the writer that installs `history` adopts it.
+fn membership(history: &History) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch())
+}
+
 fn any_pulled() -> impl Strategy<Value = Pulled> {
     (any_group(), any_history(), any_number()).prop_flat_map(|(group, history, number)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
             group,
             history: history.clone(),
+            membership: membership(&history),
             vdl: vdl(number),
             records,
         })
@@ -193,8 +201,12 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
         1 => (any_epoch(), any_group(), any_ticket())
             .prop_map(|(epoch, group, ticket)| Confirm { epoch, group, ticket })
             .prop_map(ToSegment::Confirm),
-        3 => (any_group(), any_history())
-            .prop_map(|(group, history)| ToSegment::Install(Install { group, history })),
+        3 => (any_group(), any_history(), any_history()).prop_map(|(group, history, other)| {
+            // Now and then the membership of another epoch.
+            let of = if other.ranges().len() > 1 { &history } else { &other };
+            let membership = membership(of);
+            ToSegment::Install(Install { group, history, membership })
+        }),
         1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
             .prop_map(|(group, history, end, beyond)| {
                 ToSegment::Pull(Pull { group, history, scl: scl(end), beyond })
@@ -229,7 +241,7 @@ fn check_segment_step(segment: &mut Segment, input: SegmentInput) -> TestCaseRes
     for effect in effects {
         let SegmentEffect::SendWriter { to, message } = effect else { continue };
         match message {
-            ToWriter::Ack { epoch, scl } => {
+            ToWriter::Ack { epoch, scl, .. } => {
                 prop_assert_eq!(to, epoch);
                 prop_assert_eq!([segment.heard(), durable.promised()], [epoch; 2]);
                 prop_assert_eq!(durable.history().epoch(), epoch);
@@ -267,7 +279,9 @@ proptest! {
     ) {
         let mut image = SegmentImage::create(PgId::new(0), small()).unwrap();
         let (promised, history) = (epoch(1), Some(installed()));
-        image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records: vec![] }).unwrap();
+        let membership = Some(membership(&installed()));
+        let write = SegmentWrite { promised, history, membership, vdl: vdl(0), records: vec![] };
+        image.apply(&write).unwrap();
         let mut segment = Segment::recover(image);
         for input in inputs {
             check_segment_step(&mut segment, input)?;
@@ -299,6 +313,8 @@ fn any_seal_answer(known: VolumeGeometry) -> impl Strategy<Value = SealAnswer> {
             any_records(history.epoch()).prop_map(move |records| SealAnswer {
                 geometry,
                 history: history.clone(),
+                incarnation: Incarnation::new(0),
+                membership: membership(&history),
                 scl: scl(end),
                 vdl: vdl(number),
                 records,
@@ -311,9 +327,14 @@ fn any_to_writer(own: VolumeEpoch) -> impl Strategy<Value = ToWriter> {
     let epoch = || prop_oneof![7 => Just(own), 1 => any_epoch()];
     prop_oneof![
         6 => (epoch(), any_number())
-            .prop_map(|(epoch, end)| ToWriter::Ack { epoch, scl: scl(end) }),
+            .prop_map(|(epoch, end)| {
+                let incarnation = Incarnation::new(0);
+                ToWriter::Ack { epoch, incarnation, number: 0, scl: scl(end) }
+            }),
         2 => (epoch(), any_ticket())
-            .prop_map(|(epoch, ticket)| ToWriter::Confirmed { epoch, ticket }),
+            .prop_map(|(epoch, ticket)| {
+                ToWriter::Confirmed { epoch, incarnation: Incarnation::new(0), ticket }
+            }),
         1 => (epoch(), any_ticket(), any_page(), any_number(), option::of(any_record()))
             .prop_map(|(epoch, ticket, page, number, version)| {
                 let read_point = ReadPoint::at(vdl(number));

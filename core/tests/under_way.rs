@@ -9,6 +9,7 @@ use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId, Position, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Peer, Pulled, Seal, ToSegment};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Payload, Record};
@@ -32,11 +33,18 @@ fn history() -> History {
     History::new().with(TruncationRange::new(E, Lsn::ZERO, Lsn::new(4)).unwrap())
 }
 
+fn membership() -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(E)
+}
+
 /// A segment that has installed epoch E: LSNs from 5 on may be written.
 fn segment(limits: Limits) -> Segment {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, limits).unwrap();
     let mut segment = Segment::recover(SegmentImage::create(G, geometry).unwrap());
-    give(&mut segment, ToSegment::Install(Install { group: G, history: history() }));
+    give(
+        &mut segment,
+        ToSegment::Install(Install { group: G, history: history(), membership: membership() }),
+    );
     segment.step(SegmentInput::Durable(WriteId::new(0)), &mut Vec::new());
     segment
 }
@@ -70,7 +78,13 @@ fn append(record: Record) -> ToSegment {
 
 fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
-    ToSegment::Pulled(Pulled { group: G, history: history(), vdl: Vdl::ZERO, records })
+    ToSegment::Pulled(Pulled {
+        group: G,
+        history: history(),
+        membership: membership(),
+        vdl: Vdl::ZERO,
+        records,
+    })
 }
 
 fn sync(segment: &mut Segment) {

@@ -1,8 +1,10 @@
 //! What is explored: which machines, how many, within which budgets.
 
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::{Half, Term};
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::InstanceId;
+use quorate_core::id::{Incarnation, InstanceId, Position, SegmentId, SegmentSet};
+use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
 
 /// How much happens in one step of a model.
@@ -24,6 +26,56 @@ impl Granularity {
             Self::Split => "split",
         }
     }
+}
+
+/// One thing that happens before an exploration starts: a start state is reached by the core itself,
+/// so it is reachable. Sets of segments are bits by position.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scripted {
+    /// All appends of the writer reach these segments.
+    Append {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// The writer's newest install reaches these segments.
+    Install {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// A segment pulls from another.
+    Pull {
+        /// The one that asks.
+        into: u8,
+        /// The one that answers.
+        from: u8,
+    },
+    /// The next writer starts.
+    Recover,
+    /// The writer's seal reaches these segments.
+    Seal {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// The writer takes a step.
+    Step {
+        /// The writer.
+        writer: u8,
+        /// The step.
+        step: u8,
+    },
+    /// The writer writes.
+    Write {
+        /// The writer.
+        writer: u8,
+        /// The mini-transaction.
+        mtr: u8,
+    },
 }
 
 /// When a configuration is run.
@@ -79,6 +131,19 @@ pub struct Configuration {
     pub seals_stop: bool,
     /// Whether states that differ only in the names of segments count as one.
     pub symmetric: bool,
+    /// Segments beside the group's own: empty disks that may join it.
+    pub joining: usize,
+    /// Steps of a membership change to choose from.
+    pub steps: &'static [Step],
+    /// Steps in all.
+    pub steps_max: u8,
+    /// Disks that may be lost, in all.
+    pub losses: u8,
+    /// By position: only segments with the same number are treated alike by every membership that
+    /// can come about. None: all are.
+    pub roles: &'static [u8],
+    /// How the core gets to where the exploration starts.
+    pub script: &'static [Scripted],
     /// Whether any finished write, not only the oldest, may be reported durable first.
     pub any_order: bool,
 }
@@ -106,7 +171,19 @@ impl Configuration {
         seals_stop: false,
         symmetric: true,
         any_order: false,
+        joining: 0,
+        steps: &[],
+        steps_max: 0,
+        losses: 0,
+        roles: &[],
+        script: &[],
     };
+
+    /// Returns the number of segments of a group, with those that may join.
+    #[must_use]
+    pub const fn members(&self) -> usize {
+        self.quorums.members().saturating_add(self.joining)
+    }
 
     /// Returns the volume's geometry.
     ///
@@ -126,6 +203,12 @@ impl Configuration {
             Ok(geometry) => geometry,
             Err(error) => panic!("configuration {}: {error:?}", self.name),
         }
+    }
+
+    /// Returns whether the members of a group can change.
+    #[must_use]
+    pub const fn has_changes(&self) -> bool {
+        self.steps_max > 0 || self.joining > 0 || self.losses > 0
     }
 
     fn records_max(&self) -> u32 {
@@ -151,6 +234,134 @@ const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
+
+/// The step that replaces the member at position `old` by an empty disk at position `new`.
+const fn replace(old: usize, new: usize) -> Step {
+    match (Position::new(old), Position::new(new)) {
+        (Some(old), Some(position)) => {
+            let new = SegmentId { position, incarnation: Incarnation::new(1) };
+            Step::Replace { old, new }
+        }
+        (_, _) => Step::Finish(Half::Older),
+    }
+}
+
+const FINISH: Step = Step::Finish(Half::Older);
+const REVERT: Step = Step::Revert(Half::Older);
+
+const FINISH_NEWER: Step = Step::Finish(Half::Newer);
+const REVERT_NEWER: Step = Step::Revert(Half::Newer);
+
+/// The step to three full and three tail segments.
+const fn to_full_and_tail() -> Step {
+    match Term::of(QuorumSet::AURORA).full_and_tail(SegmentSet::from_bits(0b01_0101)) {
+        Ok(term) => Step::Reshape(term),
+        Err(_) => FINISH,
+    }
+}
+
+/// The step to the four segments of two zones.
+const fn to_degraded() -> Step {
+    match Term::of(QuorumSet::AURORA).degraded(SegmentSet::from_bits(0b11_0000)) {
+        Ok(term) => Step::Reshape(term),
+        Err(_) => FINISH,
+    }
+}
+
+const fn step(step: u8) -> Scripted {
+    Scripted::Step { writer: 0, step }
+}
+
+const fn install(writer: u8, to: u8) -> Scripted {
+    Scripted::Install { writer, to }
+}
+
+/// A commit is on B and C when A to D begin to hear of ABC and ABD.
+const COMMIT_AND_BEGIN: &[Scripted] =
+    &[Scripted::Write { writer: 0, mtr: 0 }, Scripted::Append { writer: 0, to: 0b0110 }, step(0)];
+
+/// ABC and ABD, settled everywhere. An install is told twice: the step, and its settled mark.
+const TO_JOINT_SMALL: &[Scripted] = &[step(0), install(0, 0b1111), install(0, 0b1111)];
+
+/// ABD, settled everywhere.
+const TO_SINGLE_SMALL: &[Scripted] = &[
+    step(0),
+    install(0, 0b1111),
+    install(0, 0b1111),
+    step(1),
+    install(0, 0b1111),
+    install(0, 0b1111),
+];
+
+/// The joint is settled on the three old ones; ABD has reached A alone. A second writer has sealed
+/// A and D.
+const FINISHED_ON_ONE: &[Scripted] = &[
+    step(0),
+    install(0, 0b0111),
+    install(0, 0b0111),
+    step(1),
+    install(0, 0b0001),
+    Scripted::Recover,
+    Scripted::Seal { writer: 1, to: 0b0001 },
+    Scripted::Seal { writer: 1, to: 0b1000 },
+];
+
+/// Then the second writer recovers without A, from the joint, and its revert reaches B alone. A third
+/// has sealed A and D.
+const REVERTED_ON_ONE: &[Scripted] = &[
+    step(0),
+    install(0, 0b0111),
+    install(0, 0b0111),
+    step(1),
+    install(0, 0b0001),
+    Scripted::Recover,
+    Scripted::Seal { writer: 1, to: 0b0110 },
+    install(1, 0b1110),
+    Scripted::Step { writer: 1, step: 2 },
+    install(1, 0b0010),
+    Scripted::Recover,
+    Scripted::Seal { writer: 2, to: 0b0001 },
+    Scripted::Seal { writer: 2, to: 0b1000 },
+];
+
+/// The shape has changed, and everybody knows.
+const TO_SETTLED_SIX: &[Scripted] = &[
+    step(0),
+    install(0, 0b11_1111),
+    install(0, 0b11_1111),
+    step(1),
+    install(0, 0b11_1111),
+    install(0, 0b11_1111),
+];
+
+/// A record is on C to F; the joint with the shape that needs three of A to D is settled everywhere.
+const TO_JOINT_DEGRADED: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b11_1100 },
+    step(0),
+    install(0, 0b11_1111),
+    install(0, 0b11_1111),
+];
+
+/// A commit is on C to F, and the joint with G is settled on the six.
+const TO_JOINT_SEVEN: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b011_1100 },
+    step(0),
+    install(0, 0b111_1111),
+    install(0, 0b111_1111),
+];
+
+/// A commit is on B to D, the joint with E is settled, and the four terms with F are on A to C.
+const TO_JOINT_FOUR: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b00_1110 },
+    step(0),
+    install(0, 0b11_1111),
+    install(0, 0b11_1111),
+    step(1),
+    install(0, 0b00_0111),
+];
 
 /// Every configuration, in the order in which they are run.
 pub const ALL: &[Configuration] = &[
@@ -315,6 +526,139 @@ pub const ALL: &[Configuration] = &[
         writes: 1,
         publish: true,
         resend: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-begin",
+        purpose: "a member begins to be replaced after a commit, and another writer recovers: three \
+                  segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: COMMIT_AND_BEGIN,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-joint",
+        purpose: "a change ends either way while another writer recovers: three \
+                  segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: TO_JOINT_SMALL,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-single",
+        purpose: "steps of a writer whose change is finished: three segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 3,
+        roles: &[0, 0, 1, 2],
+        script: TO_SINGLE_SMALL,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-adopt",
+        purpose: "two recoveries after a finished membership has reached one segment (edge 65)",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 3,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: FINISHED_ON_ONE,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-repropose",
+        purpose: "two recoveries after one writer half finished and the next half reverted (edge 67)",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 4,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 3,
+        roles: &[0, 0, 1, 2],
+        script: REVERTED_ON_ONE,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "disk-loss",
+        purpose: "a disk is lost and an empty one comes back, while another writer recovers",
+        epochs: 2,
+        writes: 1,
+        losses: 1,
+        gossip: false,
+        roles: &[0; 6],
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "full-and-tail",
+        purpose: "three segments that keep pages and three that keep the log's tail, a recovery",
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[to_full_and_tail(), FINISH],
+        steps_max: 2,
+        roles: &[0, 1, 0, 1, 0, 1],
+        script: TO_SETTLED_SIX,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "degraded",
+        purpose: "four of six segments go on with writes on three, while another writer recovers",
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[to_degraded(), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 0, 0, 1, 1],
+        script: TO_JOINT_DEGRADED,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-seven",
+        purpose: "six segments and the one that joins, from the joint membership, a recovery",
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(5, 6), FINISH, REVERT],
+        steps_max: 2,
+        roles: &[0, 0, 0, 0, 0, 1, 2],
+        script: TO_JOINT_SEVEN,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-twice",
+        purpose: "a second member fails in the middle: four terms, on four segments and two",
+        quorums: SMALL,
+        joining: 2,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(3, 4), replace(2, 5), FINISH, REVERT, FINISH_NEWER, REVERT_NEWER],
+        steps_max: 3,
+        roles: &[0, 0, 1, 2, 3, 4],
+        script: TO_JOINT_FOUR,
         ..Configuration::EMPTY
     },
     Configuration {

@@ -18,6 +18,7 @@ pub mod completeness;
 pub mod durability;
 pub mod garbage;
 pub mod hostile;
+pub mod membership;
 pub mod monotone;
 pub mod one_writer;
 pub mod prefix;
@@ -36,6 +37,8 @@ pub enum Property {
     Garbage,
     /// Whatever a broken peer sends is refused and changes nothing.
     Hostile,
+    /// P8: every step of a membership change can be completed or taken back.
+    Membership,
     /// P5: what was told never goes back.
     Monotone,
     /// P2: one writer at a time.
@@ -52,11 +55,12 @@ pub enum Property {
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
         Self::Hostile,
+        Self::Membership,
         Self::Monotone,
         Self::OneWriter,
         Self::Prefix,
@@ -73,6 +77,7 @@ impl Property {
             Self::Durability => "P1 durability",
             Self::Garbage => "P7 garbage",
             Self::Hostile => "bad input",
+            Self::Membership => "P8 membership",
             Self::Monotone => "P5 monotone",
             Self::OneWriter => "P2 one writer",
             Self::Prefix => "P3 prefix",
@@ -99,7 +104,10 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
         return Some(Property::of_flaw(flaw));
     }
     let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
-    of_slots.or_else(|| of_quorums(world, state)).or_else(|| of_writers(world, state))
+    of_slots
+        .or_else(|| of_quorums(world, state))
+        .or_else(|| of_writers(world, state))
+        .or_else(|| membership::broken(world, state))
 }
 
 /// Evaluates the properties of a single segment, once for each distinct one.
@@ -129,7 +137,9 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         for (position, report) in reports.iter_mut().enumerate().take(world.members()) {
             *report = world.slot(state, world.slot_index(group, position)).report;
         }
-        reports.sort_unstable();
+        if !world.configuration.has_changes() {
+            reports.sort_unstable();
+        }
         for report in reports {
             key = combine(key, u64::from(report));
         }
@@ -138,7 +148,11 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         let volume = world.volumes.get(state.volume);
         let mut groups = Vec::new();
         for group in 0..world.configuration.groups as usize {
-            groups.push(read_quorums(world, state, group));
+            groups.push(if world.configuration.has_changes() {
+                membership::answers(world, state, group)
+            } else {
+                read_quorums(world, state, group)
+            });
         }
         over_products(&groups, &mut Vec::new(), &mut |answers| judge(world, volume, answers))
     })

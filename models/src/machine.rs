@@ -21,7 +21,7 @@ use crate::intern::hash_of;
 use crate::step::{from_segment, position_of, request_of, writer_message};
 use crate::volume_spec::Event;
 use crate::witness::Witness;
-use crate::world::{Slot, SlotOutcome, World, WriterOutcome};
+use crate::world::{Disk, Slot, SlotOutcome, World, WriterOutcome};
 
 impl<R: Rules> World<R> {
     /// Runs a segment with the disk that never fails: everything it submits is durable at once.
@@ -215,7 +215,8 @@ impl<R: Rules> World<R> {
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
                 | Report::Refused(_)
-                | Report::Rejected { .. } => {}
+                | Report::Rejected { .. }
+                | Report::Settled { .. } => {}
             }
         }
         let has_grown = machine.history().is_some_and(|history| history.ranges().len() > 2);
@@ -239,7 +240,13 @@ impl<R: Rules> World<R> {
             Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
             Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
             Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
+            Report::Refused(CommandRefusal::Step(_)) => self.witnesses.saw(Witness::StepRefused),
             Report::Refused(CommandRefusal::Throttled) => self.witnesses.saw(Witness::Throttled),
+            Report::Settled { membership, .. } => {
+                let is_joint = membership.quorums().as_single().is_none();
+                self.witnesses.saw_if(is_joint, Witness::SettledJoint);
+                self.witnesses.saw_if(!is_joint, Witness::SettledSingle);
+            }
             Report::Read { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
@@ -310,6 +317,18 @@ impl<R: Rules> World<R> {
             // stays with what it could apply.
             let _ = disk.image.replay_under(self.rules, log);
             slot.segment = Segment::recover_under(self.rules, disk.image.clone());
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        })
+    }
+
+    /// The disk of a segment is lost, and an empty one takes its place.
+    pub(crate) fn lose(&self, slot: u32) -> SlotOutcome {
+        self.memos.local.get_or(u64::from(slot) << 32 | 7, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let image = slot.segment.durable().lost(self.rules);
+            slot.segment = Segment::recover_under(self.rules, image.clone());
+            slot.disk = slot.disk.map(|_| Disk { image, writes: Vec::new() });
+            slot.inbox.clear();
             SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
         })
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
-use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::id::{Incarnation, PageId, PgId, Position, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{Peer, ToSegment};
@@ -69,6 +69,13 @@ pub enum Action {
         /// Position of the segment.
         position: u8,
     },
+    /// The disk of a segment is lost, and an empty one takes its place.
+    Lose {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
     /// An open writer tells the VDL.
     Publish {
         /// The writer.
@@ -93,6 +100,13 @@ pub enum Action {
         group: u8,
         /// Position of the segment.
         position: u8,
+    },
+    /// An open writer takes a step of a membership change.
+    Step {
+        /// The writer.
+        writer: u8,
+        /// Which of the configuration's steps.
+        step: u8,
     },
     /// A write of a segment is synced and reported durable.
     Sync {
@@ -134,6 +148,9 @@ impl fmt::Display for Action {
             Self::Gossip { group, position } => {
                 write!(out, "the answer to its pull reaches g{group}{}", name(position))
             }
+            Self::Lose { group, position } => {
+                write!(out, "g{group}{} loses its disk", name(position))
+            }
             Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
@@ -142,6 +159,7 @@ impl fmt::Display for Action {
             Self::Resend { writer, group, position } => {
                 write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
             }
+            Self::Step { writer, step } => write!(out, "writer {} takes step {step}", nth(writer)),
             Self::Sync { group, position, index } => {
                 write!(out, "write {index} of g{group}{} is durable", name(position))
             }
@@ -160,8 +178,12 @@ impl<R: Rules> World<R> {
             Writer::open_under(self.rules, self.configuration.epoch(0), geometry, &mut effects);
         let mut segments: Vec<(PgId, Position, Segment<R>)> = Vec::new();
         for group in geometry.groups() {
-            for position in geometry.quorums().positions() {
-                let Some(image) = SegmentImage::create(group, geometry) else { continue };
+            for position in Position::first(self.members()) {
+                // Whoever may join is an empty disk with a name that nobody had.
+                let joins = !geometry.quorums().has(position);
+                let incarnation = Incarnation::new(u32::from(joins));
+                let image = SegmentImage::join(group, geometry, incarnation);
+                let Some(image) = image else { continue };
                 segments.push((group, position, Segment::recover_under(self.rules, image)));
             }
         }
@@ -189,6 +211,8 @@ impl<R: Rules> World<R> {
                 writes: self.configuration.writes,
                 crashes: self.configuration.crashes,
                 strict_reads: self.configuration.strict_reads,
+                steps: self.configuration.steps_max,
+                losses: self.configuration.losses,
             },
             flaw: None,
             canonical: 0,
@@ -344,6 +368,11 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, position), outcome.slot);
                 self.apply_replies(&mut next, group, position, outcome.replies);
             }
+            Action::Lose { group, position } => {
+                next.budget.losses = next.budget.losses.checked_sub(1)?;
+                let outcome = self.lose(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+            }
             Action::Publish { writer } => {
                 self.command(&mut next, writer, 1, WriterInput::Publish);
             }
@@ -361,6 +390,16 @@ impl<R: Rules> World<R> {
                 let what = 64 | u64::from(group) << 3 | u64::from(position);
                 let (group, to) = (PgId::new(u32::from(group)), position_of(position));
                 self.command(&mut next, writer, what, WriterInput::Resend { group, to });
+            }
+            Action::Step { writer, step } => {
+                next.budget.steps = next.budget.steps.checked_sub(1)?;
+                let before = next.writer(usize::from(writer));
+                let wanted = *self.configuration.steps.get(usize::from(step))?;
+                let input = WriterInput::Step { group: PgId::new(0), step: wanted };
+                self.command(&mut next, writer, 256 | u64::from(step), input);
+                if next.writer(usize::from(writer)) == before {
+                    return None;
+                }
             }
             Action::Sync { group, position, index } => {
                 let outcome = self.sync(state.slot(at(group, position)), index);
@@ -423,6 +462,10 @@ impl<R: Rules> World<R> {
                 let mtrs = 0..as_u8(configuration.mtrs.len());
                 actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));
             }
+            if state.budget.steps > 0 {
+                let steps = 0..as_u8(configuration.steps.len());
+                actions.extend(steps.map(|step| Action::Step { writer, step }));
+            }
             if configuration.publish {
                 actions.push(Action::Publish { writer });
             }
@@ -453,6 +496,9 @@ impl<R: Rules> World<R> {
                 if self.configuration.resend && node.phase == PhaseName::Open {
                     actions.push(Action::Resend { writer, group, position });
                 }
+            }
+            if state.budget.losses > 0 {
+                actions.push(Action::Lose { group, position });
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
@@ -524,7 +570,7 @@ impl<R: Rules> Model for World<R> {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![self.start()]
+        vec![self.play()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -89,6 +89,12 @@ impl<R: Rules> World<R> {
         sent.iter().map(|sent| (sent.group, sent.to, &sent.message))
     }
 
+    /// Returns who votes in each seal of `group` that can hold in `state`.
+    #[must_use]
+    pub fn seals(&self, state: &State, group: PgId) -> Vec<SegmentSet> {
+        crate::invariant::membership::seals(self, state, group.get() as usize)
+    }
+
     /// Returns what the abstract volume has seen.
     #[must_use]
     pub fn volume(&self, state: &State) -> &Volume {
@@ -131,6 +137,9 @@ impl<R: Rules> World<R> {
             Action::Gossip { group, position } => {
                 Action::Gossip { group, position: first(group, position)? }
             }
+            Action::Lose { group, position } => {
+                Action::Lose { group, position: first(group, position)? }
+            }
             Action::Pull { group, into, from } => {
                 Action::Pull { group, into: first(group, into)?, from: first(group, from)? }
             }
@@ -143,6 +152,7 @@ impl<R: Rules> World<R> {
             Action::Ask { .. }
             | Action::Publish { .. }
             | Action::Recover
+            | Action::Step { .. }
             | Action::Write { .. } => action,
         })
     }

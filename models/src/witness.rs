@@ -106,6 +106,20 @@ witnesses! {
     SpansGroups,
     /// A write was reported durable before an earlier one.
     OutOfOrder,
+    /// A joint membership was settled.
+    SettledJoint,
+    /// A membership of one term was settled, after a change was finished or taken back.
+    SettledSingle,
+    /// A writer refused a step of a membership change.
+    StepRefused,
+    /// A recovery adopted a membership that was under way.
+    AdoptedUnsettled,
+    /// A recovery found a membership that those whom it asked first don't know.
+    SealExtended,
+    /// A step of this kind changed a state.
+    StepLose,
+    /// A step of this kind changed a state.
+    StepStep,
     /// A step of this kind changed a state.
     StepAnswer,
     /// A step of this kind changed a state.
@@ -140,10 +154,12 @@ impl Witness {
             Action::Crash { .. } => Self::StepCrash,
             Action::Deliver { .. } => Self::StepDeliver,
             Action::Gossip { .. } => Self::StepGossip,
+            Action::Lose { .. } => Self::StepLose,
             Action::Publish { .. } => Self::StepPublish,
             Action::Pull { .. } => Self::StepPull,
             Action::Recover => Self::StepRecover,
             Action::Resend { .. } => Self::StepResend,
+            Action::Step { .. } => Self::StepStep,
             Action::Sync { .. } => Self::StepSync,
             Action::Write { .. } => Self::StepWrite,
         }

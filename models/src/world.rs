@@ -14,7 +14,7 @@ use std::hash::{Hash, Hasher};
 
 use quorate_core::effect::{SegmentWrite, WriterEffect};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{PgId, Position, SegmentSet, WriteId};
+use quorate_core::id::{PgId, Position, SEGMENTS_MAX, SegmentSet, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::message::{SealAnswer, ToSegment, ToWriter};
 use quorate_core::rules::Rules;
@@ -34,7 +34,7 @@ pub(crate) const WRITERS: usize = 4;
 /// The most groups of a state.
 pub(crate) const GROUPS: usize = 2;
 /// The most segments of a group.
-pub(crate) const MEMBERS: usize = 6;
+pub(crate) const MEMBERS: usize = SEGMENTS_MAX;
 
 /// One state, in numbers.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +72,8 @@ pub(crate) struct Budget {
     pub(crate) writes: u8,
     pub(crate) crashes: u8,
     pub(crate) strict_reads: u8,
+    pub(crate) steps: u8,
+    pub(crate) losses: u8,
 }
 
 /// A segment, its disk and what it has said but nobody has heard.
@@ -275,7 +277,7 @@ impl<R: Rules> World<R> {
     }
 
     pub(crate) fn members(&self) -> usize {
-        self.configuration.quorums.members()
+        self.configuration.members()
     }
 
     pub(crate) fn slots_count(&self) -> usize {
@@ -365,6 +367,10 @@ impl<R: Rules> World<R> {
     pub(crate) fn key(&self, state: &State, group: usize, position: usize) -> u64 {
         let slot = state.slot(self.slot_index(group, position));
         let mut key = self.slots.hash(slot);
+        // Only segments that every membership treats alike may change places.
+        if let Some(role) = self.configuration.roles.get(position) {
+            key = combine(key, u64::from(*role));
+        }
         for (_, node) in self.started(state) {
             let column = node.columns.get(group).and_then(|columns| columns.get(position));
             key = combine(key, column.copied().unwrap_or(0));
@@ -382,8 +388,9 @@ impl<R: Rules> World<R> {
 
     /// Returns `state` with the fingerprint of its canonical form.
     pub(crate) fn canonical(&self, mut state: State) -> State {
-        let Budget { writers, writes, crashes, strict_reads } = state.budget;
-        let budget = u64::from_le_bytes([writers, writes, crashes, strict_reads, 0, 0, 0, 0]);
+        let Budget { writers, writes, crashes, strict_reads, steps, losses } = state.budget;
+        let budget =
+            u64::from_le_bytes([writers, writes, crashes, strict_reads, steps, losses, 0, 0]);
         let flaw = state.flaw.map_or(0, |flaw| 1 + flaw as u64);
         let mut hash = combine(combine(self.seed, budget), flaw);
         hash = combine(hash, self.volumes.hash(state.volume));

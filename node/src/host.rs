@@ -128,6 +128,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         let write = SegmentWrite {
             promised: durable.promised(),
             history: None,
+            membership: None,
             vdl: durable.vdl(),
             records: Vec::new(),
         };

@@ -142,7 +142,13 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+    SegmentWrite {
+        promised: VolumeEpoch::ZERO,
+        history: None,
+        membership: None,
+        vdl: Vdl::ZERO,
+        records: Vec::new(),
+    }
 }
 
 /// Returns bytes that are different for every `index`.

@@ -40,7 +40,7 @@ pub mod client;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;

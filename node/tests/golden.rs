@@ -12,13 +12,16 @@ use std::path::Path;
 use quorate_core::consistency::{ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::{Membership, Step};
 use quorate_core::message::{
     Append, Confirm, Install, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
 };
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
+use quorate_core::rules::Sound;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::format::{self, Floor, FrameHeader, LogIdentity, Note};
@@ -77,9 +80,18 @@ fn status() -> Status {
     }
 }
 
+/// Returns a membership with a change under way.
+fn membership() -> Membership {
+    let (old, position) = (Position::new(5).unwrap(), Position::new(6).unwrap());
+    let new = SegmentId { position, incarnation: Incarnation::new(1) };
+    let first = Membership::genesis(QuorumSet::AURORA).adopted_by(epoch(2));
+    first.after(Sound, epoch(2), Step::Replace { old, new }).unwrap()
+}
+
 /// Returns one envelope of each kind; those with a choice inside, one for each.
 fn envelopes() -> Vec<Envelope> {
     let (group, vdl, scl, ticket) = (GROUP, Vdl::ZERO, Scl::ZERO, Ticket::new(0x61));
+    let incarnation = Incarnation::new(0x51);
     let (epoch, records, volume) = (epoch(2), vec![record()], VolumeId::new(0x71));
     let hello = |role| Envelope::Hello(Hello { volume, group, position: position(), role });
     let geometry = config::geometry(2).unwrap();
@@ -89,18 +101,32 @@ fn envelopes() -> Vec<Envelope> {
         ToSegment::Append(Append { epoch, group, vdl, records: records.clone() }),
         ToSegment::Behind { group, history: epoch },
         ToSegment::Confirm(Confirm { epoch, group, ticket }),
-        ToSegment::Install(Install { group, history: history() }),
+        ToSegment::Install(Install { group, history: history(), membership: membership() }),
         ToSegment::Pull(Pull { group, history: epoch, scl, beyond: vec![needed] }),
-        ToSegment::Pulled(Pulled { group, history: history(), vdl, records: records.clone() }),
+        ToSegment::Pulled(Pulled {
+            group,
+            history: history(),
+            membership: membership(),
+            vdl,
+            records: records.clone(),
+        }),
         ToSegment::Read(Read { epoch, group, ticket, page, read_point, needed }),
         ToSegment::Seal(Seal { epoch, group }),
     ];
-    let answer = SealAnswer { geometry, history: history(), scl, vdl, records };
+    let answer = SealAnswer {
+        geometry,
+        history: history(),
+        incarnation,
+        membership: membership(),
+        scl,
+        vdl,
+        records,
+    };
     let refused = |ticket, refusal| ToWriter::Refused { epoch, ticket, refusal };
     let lsn = needed;
     let to_writer = [
-        ToWriter::Ack { epoch, scl },
-        ToWriter::Confirmed { epoch, ticket },
+        ToWriter::Ack { epoch, incarnation, number: 0x53, scl },
+        ToWriter::Confirmed { epoch, incarnation, ticket },
         ToWriter::Read { epoch, ticket, page, read_point, version: None },
         ToWriter::Read { epoch, ticket, page, read_point, version: Some(record()) },
         refused(None, Refusal::Annulled { lsn }),
@@ -246,7 +272,7 @@ fn golden(file: &str, lines: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
 /// A message must be the same bytes in every build of a version.
 #[test]
 fn the_wire_speaks_as_it_did() {
-    assert_eq!(wire::PROTOCOL_VERSION, 1, "a new version has new golden files");
+    assert_eq!(wire::PROTOCOL_VERSION, 2, "a new version has new golden files");
     let envelopes = envelopes();
     let kinds: BTreeSet<&str> = envelopes.iter().map(kind).collect();
     assert_eq!(kinds.len(), KINDS);
@@ -283,10 +309,11 @@ fn note() -> Note {
 }
 
 /// Returns a write of each kind.
-fn writes() -> [(&'static str, SegmentWrite); 5] {
+fn writes() -> [(&'static str, SegmentWrite); 6] {
     let nothing = SegmentWrite {
         promised: VolumeEpoch::ZERO,
         history: None,
+        membership: None,
         vdl: Vdl::ZERO,
         records: Vec::new(),
     };
@@ -295,6 +322,10 @@ fn writes() -> [(&'static str, SegmentWrite); 5] {
         ("frame-nothing", nothing.clone()),
         ("frame-promise", SegmentWrite { promised, ..nothing.clone() }),
         ("frame-history", SegmentWrite { promised, history: Some(history()), ..nothing.clone() }),
+        (
+            "frame-membership",
+            SegmentWrite { promised, membership: Some(membership()), ..nothing.clone() },
+        ),
         ("frame-records", SegmentWrite { promised, records: vec![record()], ..nothing.clone() }),
         (
             "frame-gossip",
@@ -311,7 +342,7 @@ fn writes() -> [(&'static str, SegmentWrite); 5] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 2, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 3, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![

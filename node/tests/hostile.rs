@@ -182,7 +182,7 @@ fn a_long_log_costs_less_than_two_frames() {
     for number in 0..5 {
         let records = lsns.by_ref().take(pages).map(|lsn| record(lsn, &page)).collect();
         let (promised, vdl) = (EPOCH, Vdl::ZERO);
-        let write = SegmentWrite { promised, history: None, vdl, records };
+        let write = SegmentWrite { promised, history: None, membership: None, vdl, records };
         let note = Note::default();
         bytes.extend(format::encode_frame(1, number, &note, &write, &payloads).unwrap());
     }

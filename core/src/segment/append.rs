@@ -41,6 +41,7 @@ impl<R: Rules> Segment<R> {
         let write = SegmentWrite {
             promised: self.durable.promised,
             history: None,
+            membership: None,
             vdl: self.durable.vdl,
             records: new,
         };

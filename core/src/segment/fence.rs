@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Reply, Segment, refuse};
+use super::{Pending, Reply, Segment, refuse};
 use crate::consistency::Vdl;
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
@@ -34,6 +35,7 @@ impl<R: Rules> Segment<R> {
             let write = SegmentWrite {
                 promised: seal.epoch,
                 history: None,
+                membership: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
             };
@@ -58,20 +60,36 @@ impl<R: Rules> Segment<R> {
         if install.history.ranges().len() > limits.history_ranges_max as usize {
             return Err(Refusal::Oversized);
         }
+        let is_proposed = install.membership.epoch().volume == epoch
+            || self.rules.has(Bug::AdoptWithoutRepropose);
         if epoch == VolumeEpoch::ZERO
+            || !is_proposed
             || (!install.history.is_well_formed() && !self.rules.has(Bug::MergeHistories))
         {
             return Err(Refusal::Malformed);
         }
+        // A membership obeys the same fence as a write (edge 70).
+        if self.rules.has(Bug::MembershipNotFenced) && epoch < self.heard {
+            self.take_unfenced(install, effects);
+            return Ok(());
+        }
         self.check_fence(epoch)?;
         self.heard = self.heard.max(epoch);
-        if self.durable.history.epoch() == epoch {
+        let has_history = self.durable.history.epoch() == epoch;
+        let has_membership = !self.durable.membership.yields_to(self.rules, &install.membership);
+        let is_on_its_way = |pending: &Pending| {
+            let is_newest = |known: &Membership| !known.yields_to(self.rules, &install.membership);
+            pending.reply == Reply::Ack(epoch)
+                && pending.write.membership.as_ref().is_some_and(is_newest)
+        };
+        if has_history && has_membership {
             self.acknowledge(epoch, effects);
-        } else if !self.is_pending(Reply::Ack(epoch)) {
+        } else if !self.pending.iter().any(is_on_its_way) {
             self.check_room_to_fence()?;
             let write = SegmentWrite {
                 promised: epoch,
-                history: Some(install.history),
+                history: (!has_history).then_some(install.history),
+                membership: Some(install.membership),
                 vdl: self.durable.vdl,
                 records: Vec::new(),
             };
@@ -81,6 +99,18 @@ impl<R: Rules> Segment<R> {
             }
         }
         Ok(())
+    }
+
+    /// Seeded bug: an overtaken writer's membership is taken and acknowledged.
+    fn take_unfenced(&mut self, install: Install, effects: &mut Vec<SegmentEffect>) {
+        let epoch = install.history.epoch();
+        self.durable.membership =
+            if self.durable.membership.yields_to(self.rules, &install.membership) {
+                install.membership
+            } else {
+                self.durable.membership
+            };
+        self.send_ack(epoch, self.durable.scl(), effects);
     }
 
     /// Appends alone can't keep a recovery out: fencing has as much room again as they have.
@@ -115,6 +145,8 @@ impl<R: Rules> Segment<R> {
         SealAnswer {
             geometry: self.durable.geometry,
             history: self.durable.history.clone(),
+            incarnation: self.durable.incarnation,
+            membership: self.durable.membership,
             scl: log.scl(),
             vdl,
             records: anchor.into_iter().chain(log.above(vdl.lsn())).copied().collect(),
@@ -133,7 +165,6 @@ impl<R: Rules> Segment<R> {
                 return;
             }
         }
-        let message = ToWriter::Ack { epoch, scl: image.scl() };
-        effects.push(SegmentEffect::SendWriter { to: epoch, message });
+        self.send_ack(epoch, image.scl(), effects);
     }
 }

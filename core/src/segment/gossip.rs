@@ -57,8 +57,13 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let pulled =
-            Pulled { group, history: self.durable.history.clone(), vdl: self.durable.vdl, records };
+        let pulled = Pulled {
+            group,
+            history: self.durable.history.clone(),
+            membership: self.durable.membership,
+            vdl: self.durable.vdl,
+            records,
+        };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -82,7 +87,12 @@ impl<R: Rules> Segment<R> {
             !is_known && (ignores_history || !pulled.history.annuls(record))
         });
         let vdl = self.durable.vdl.max(pulled.vdl);
-        if records.is_empty() && !is_newer {
+        let membership = self
+            .durable
+            .membership
+            .yields_to(self.rules, &pulled.membership)
+            .then_some(pulled.membership);
+        if records.is_empty() && !is_newer && membership.is_none() {
             self.durable.vdl = vdl;
             return Ok(());
         }
@@ -95,7 +105,7 @@ impl<R: Rules> Segment<R> {
         }
         if ignores_history {
             let promised = self.durable.promised;
-            let write = SegmentWrite { promised, history: None, vdl, records };
+            let write = SegmentWrite { promised, history: None, membership: None, vdl, records };
             self.persist(write, Reply::Ack(promised), effects);
             return Ok(());
         }
@@ -107,7 +117,7 @@ impl<R: Rules> Segment<R> {
         } else {
             epoch
         };
-        let write = SegmentWrite { promised, history, vdl, records };
+        let write = SegmentWrite { promised, history, membership, vdl, records };
         self.persist(write, Reply::Ack(epoch), effects);
         Ok(())
     }
@@ -121,6 +131,11 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::Oversized);
         }
         if !pulled.history.is_well_formed() && !self.rules.has(Bug::MergeHistories) {
+            return Err(Refusal::Malformed);
+        }
+        // History and membership of one epoch belong together; a relayed membership of another one
+        // would pass by the fence.
+        if size_of::<R>() == 0 && pulled.membership.epoch().volume != epoch {
             return Err(Refusal::Malformed);
         }
         if self.rules.has(Bug::GossipWithoutHistory) {

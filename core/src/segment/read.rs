@@ -47,7 +47,11 @@ impl<R: Rules> Segment<R> {
         if !self.rules.has(Bug::ConfirmWhenFenced) {
             self.check_epoch(confirm.epoch)?;
         }
-        let message = ToWriter::Confirmed { epoch: confirm.epoch, ticket: confirm.ticket };
+        let message = ToWriter::Confirmed {
+            epoch: confirm.epoch,
+            incarnation: self.durable.incarnation,
+            ticket: confirm.ticket,
+        };
         effects.push(SegmentEffect::SendWriter { to: confirm.epoch, message });
         Ok(())
     }

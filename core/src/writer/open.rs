@@ -8,9 +8,11 @@ use super::read::Confirming;
 use crate::consistency::{Pgcl, Scl, Vcl, Vdl};
 use crate::effect::WriterEffect;
 use crate::epoch::VolumeEpoch;
-use crate::geometry::{Limits, VolumeGeometry};
+use crate::formula::Formula;
+use crate::geometry::Limits;
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::message::{Append, ToSegment};
 use crate::record::Record;
 use crate::recovery::Choice;
@@ -33,12 +35,37 @@ pub(super) struct Open {
     pub(super) confirming: Option<Confirming>,
 }
 
+/// An acknowledgement of this epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    /// Of the membership that the segment has.
+    pub(super) number: u32,
+    pub(super) scl: Scl,
+}
+
+/// What an acknowledgement has brought about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// The VDL has advanced.
+    pub(super) has_advanced: bool,
+    /// One more segment holds a newer membership.
+    pub(super) has_news_of_step: bool,
+}
+
 /// How far one group is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct GroupProgress {
     /// By position: the SCL acknowledged under this epoch's history.
     scls: Positions<Lsn>,
+    /// Never lowered, whatever formula is in force.
     pgcl: Pgcl,
+    pub(super) membership: Membership,
+    /// By position: the number of the membership that the segment has acknowledged; zero, that of
+    /// the install, until a higher one.
+    pub(super) held: Positions<u32>,
+    /// What members that join must hold: the highest PGCL ever declared, fixed at the switch to the
+    /// joint membership (edges 31 and 68).
+    pub(super) target: Lsn,
     /// The group's last allocated record: what its next one links back to.
     pub(super) tail: Lsn,
     /// The group's last record at or under the VCL.
@@ -47,23 +74,40 @@ pub(super) struct GroupProgress {
     durable: Lsn,
 }
 
+impl GroupProgress {
+    pub(super) const fn scls(&self) -> &Positions<Lsn> {
+        &self.scls
+    }
+
+    pub(super) const fn pgcl(&self) -> Pgcl {
+        self.pgcl
+    }
+}
+
 impl Open {
     pub(super) fn new<R: Rules>(
         rules: R,
-        geometry: &VolumeGeometry,
         history: History,
+        memberships: &[Membership],
         choice: &Choice,
         installed: &[Positions<Option<Scl>>],
     ) -> Self {
         let recovery_point = choice.recovery_point;
-        let quorum = super::write_quorum(rules, geometry);
-        let groups = choice.ends.iter().zip(installed).map(|(end, installed)| {
-            let mut scls = Positions::<Lsn>::default();
-            for (position, scl) in installed.iter() {
-                *scls.at_mut(position) = scl.map_or(Lsn::ZERO, Scl::lsn);
+        let groups = choice.ends.iter().zip(memberships).zip(installed);
+        let groups = groups.map(|((end, membership), installed)| {
+            let scls = installed.map(|scl| scl.map_or(Lsn::ZERO, Scl::lsn));
+            let pgcl = Pgcl::of(membership.before(), &scls, super::short_writes(rules));
+            GroupProgress {
+                scls,
+                pgcl,
+                membership: *membership,
+                held: Positions::default(),
+                // Whatever was acknowledged in this group lies at or under its end.
+                target: if membership.quorums().as_single().is_some() { Lsn::ZERO } else { *end },
+                tail: *end,
+                complete: *end,
+                durable: *end,
             }
-            let pgcl = Pgcl::of(&geometry.quorums(), &scls, quorum);
-            GroupProgress { scls, pgcl, tail: *end, complete: *end, durable: *end }
         });
         let through =
             if rules.has(Bug::LsnReuse) { recovery_point.lsn() } else { history.through() };
@@ -79,28 +123,50 @@ impl Open {
         }
     }
 
-    /// Counts an acknowledgement; returns whether the VDL has advanced.
+    /// Counts an acknowledgement.
     pub(super) fn acknowledge<R: Rules>(
         &mut self,
         rules: R,
-        geometry: &VolumeGeometry,
         group: PgId,
         from: Position,
-        scl: Scl,
-    ) -> bool {
-        let Some(progress) = self.groups.get_mut(group.get() as usize) else { return false };
-        let known = progress.scls.at_mut(from);
-        if scl.lsn() <= *known {
-            return false;
+        ack: Acknowledged,
+    ) -> Progress {
+        let mut news = Progress::default();
+        let Some(progress) = self.groups.get_mut(group.get() as usize) else { return news };
+        let held = progress.held.at_mut(from);
+        if ack.number > *held {
+            *held = ack.number;
+            news.has_news_of_step = true;
         }
-        *known = scl.lsn();
-        let quorum = super::write_quorum(rules, geometry);
-        let pgcl = Pgcl::of(&geometry.quorums(), &progress.scls, quorum);
+        let known = progress.scls.at_mut(from);
+        if ack.scl.lsn() > *known {
+            *known = ack.scl.lsn();
+            news.has_advanced = self.count(rules, group);
+        }
+        news
+    }
+
+    /// Evaluates what was acknowledged in `group` under the formula in force, that of the membership
+    /// before a step until the step is durable, then that of the one after (edge 36). Returns whether
+    /// the VDL has advanced.
+    pub(super) fn count<R: Rules>(&mut self, rules: R, group: PgId) -> bool {
+        let Some(progress) = self.groups.get_mut(group.get() as usize) else { return false };
+        let before = progress.membership.before();
+        let short = super::short_writes(rules);
+        let pgcl = if rules.has(Bug::OldFormulaAfterSwitch) {
+            Pgcl::of(&Formula::single(*before.reading()), &progress.scls, short)
+        } else {
+            Pgcl::of(before, &progress.scls, short)
+        };
         if pgcl <= progress.pgcl {
             return false;
         }
         progress.pgcl = pgcl;
         if rules.has(Bug::VclIsMinPgcl) { self.advance_to_min_pgcl() } else { self.advance(rules) }
+    }
+
+    pub(super) fn membership(&self, group: PgId) -> Option<&Membership> {
+        self.groups.get(group.get() as usize).map(|progress| &progress.membership)
     }
 
     /// Moves VCL and VDL over the records that have met their group's write quorum: the VCL stops
@@ -206,10 +272,10 @@ impl Open {
         self.groups.get(group.get() as usize).map(|progress| progress.durable)
     }
 
-    pub(super) fn complete(&self, group: PgId, geometry: &VolumeGeometry) -> SegmentSet {
+    pub(super) fn complete(&self, group: PgId) -> SegmentSet {
         let mut complete = SegmentSet::EMPTY;
         if let Some(progress) = self.groups.get(group.get() as usize) {
-            for position in geometry.quorums().positions() {
+            for position in progress.membership.everyone().iter() {
                 if *progress.scls.at(position) >= progress.durable {
                     complete.insert(position);
                 }
@@ -222,6 +288,7 @@ impl Open {
         let mut renamed = self.clone();
         if let Some(progress) = renamed.groups.get_mut(group.get() as usize) {
             progress.scls = progress.scls.permute(permutation);
+            progress.held = progress.held.permute(permutation);
         }
         if group == PgId::new(0)
             && let Some(confirming) = &mut renamed.confirming
@@ -232,7 +299,9 @@ impl Open {
     }
 
     pub(super) fn hash_column<H: Hasher>(&self, group: PgId, position: Position, state: &mut H) {
-        self.groups.get(group.get() as usize).map(|group| group.scls.at(position)).hash(state);
+        if let Some(progress) = self.groups.get(group.get() as usize) {
+            (progress.scls.at(position), progress.held.at(position)).hash(state);
+        }
         if group == PgId::new(0) {
             let confirmed = |confirming: &Confirming| confirming.confirmed.contains(position);
             self.confirming.as_ref().map(confirmed).hash(state);
@@ -242,8 +311,11 @@ impl Open {
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
         let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming } = self;
         (history, next, tail, unresolved, vcl, vdl).hash(state);
-        for GroupProgress { scls: _, pgcl, tail, complete, durable } in groups {
-            (pgcl, tail, complete, durable).hash(state);
+        for progress in groups {
+            let GroupProgress { scls: _, pgcl, membership, held: _, target, .. } = progress;
+            (pgcl, membership, target).hash(state);
+            let GroupProgress { tail, complete, durable, .. } = progress;
+            (tail, complete, durable).hash(state);
         }
         if let Some(Confirming { ticket, read_point, confirmed: _ }) = confirming {
             (ticket, read_point).hash(state);

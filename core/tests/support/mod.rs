@@ -317,7 +317,8 @@ impl<R: Rules> Cluster<R> {
             Report::Overtaken { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
-            | Report::Rejected { .. } => return Ok(()),
+            | Report::Rejected { .. }
+            | Report::Settled { .. } => return Ok(()),
         };
         self.volume = self.volume.step(index, &event).map_err(Finding::Volume)?;
         Ok(())
@@ -413,7 +414,7 @@ impl<R: Rules> Cluster<R> {
         }
         let Node { machine, disk, .. } = &self.nodes[index];
         match message {
-            ToWriter::Ack { epoch, scl } => {
+            ToWriter::Ack { epoch, scl, .. } => {
                 demand(*scl <= disk.scl(), "an acknowledgement before it is durable")?;
                 let epochs = [machine.heard(), disk.promised(), disk.history().epoch()];
                 demand(epochs == [*epoch; 3], "an acknowledgement to another epoch")

@@ -9,6 +9,7 @@ use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Peer, Seal, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
@@ -55,6 +56,9 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     let append = |group: PgId, epoch: VolumeEpoch, records: Vec<Record>| {
         ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
     };
+    let install = |group: PgId, history: History, membership: Membership| {
+        ToSegment::Install(Install { group, history, membership })
+    };
     let above = epoch.next(InstanceId::new(u64::MAX)).unwrap_or(epoch);
     let mut backwards = next;
     backwards.prev_group = next.lsn;
@@ -74,8 +78,9 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         append(group, epoch, vec![foreign]),
         append(group, epoch, vec![far]),
         append(group, epoch, vec![dead]),
-        ToSegment::Install(Install { group, history: History::new() }),
-        ToSegment::Install(Install { group: elsewhere, history: image.history().clone() }),
+        install(group, History::new(), *image.membership()),
+        install(elsewhere, image.history().clone(), *image.membership()),
+        install(group, image.history().clone(), image.membership().adopted_by(above)),
         ToSegment::Seal(Seal { epoch, group: elsewhere }),
     ];
     if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 use quorate_core::consistency::Vdl;
-use quorate_core::id::{PgId, Ticket};
+use quorate_core::id::{Incarnation, PgId, Ticket};
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Read, Seal};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::truncation::{History, TruncationRange};
 
 use super::*;
@@ -92,7 +94,9 @@ impl World {
                     self.last = after.get();
                 }
                 let history = self.history.clone();
-                self.give(ToSegment::Install(Install { group, history }), &[]);
+                let genesis = Membership::genesis(QuorumSet::AURORA);
+                let membership = genesis.adopted_by(history.epoch());
+                self.give(ToSegment::Install(Install { group, history, membership }), &[]);
             }
             Step::Seal => {
                 self.counter += 1;
@@ -169,7 +173,12 @@ fn only_the_last_acknowledgement_is_sent() {
         log.effects.clear();
         SegmentEffect::SendWriter {
             to: epoch(counter),
-            message: ToWriter::Ack { epoch: epoch(counter), scl },
+            message: ToWriter::Ack {
+                epoch: epoch(counter),
+                incarnation: Incarnation::new(0),
+                number: 0,
+                scl,
+            },
         }
     };
     let mut effects = vec![ack(1, 0), ack(1, 1), ack(2, 0), ack(2, 1)];

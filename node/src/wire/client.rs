@@ -271,7 +271,7 @@ mod tests {
     /// The bytes of a version are fixed: clients and writers of it must understand each other.
     #[test]
     fn the_bytes_of_a_request_are_as_they_were() {
-        assert_eq!(crate::wire::PROTOCOL_VERSION, 1);
+        assert_eq!(crate::wire::PROTOCOL_VERSION, 2);
         let bytes = encode(&write(&[(7, b"redo")]), &[b"redo"]).unwrap();
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex, GOLDEN_WRITE);

@@ -46,7 +46,7 @@ fn a_frame_comes_back_as_it_was_sent() {
 /// The bytes of a version are fixed: nodes of the same version must understand each other.
 #[test]
 fn the_bytes_of_a_frame_are_as_they_were() {
-    assert_eq!(PROTOCOL_VERSION, 1);
+    assert_eq!(PROTOCOL_VERSION, 2);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(&encode(&hello(), &[]).unwrap()), GOLDEN_HELLO);
     assert_eq!(hex(&encode(&append(&[b"redo"]), &[b"redo"]).unwrap()), GOLDEN_APPEND);

@@ -46,7 +46,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
             // Commands are given only when they can be carried out, and what a faulty segment
             // rejects is made up for by the others.
-            Report::Refused(_) | Report::Rejected { .. } => {}
+            Report::Refused(_) | Report::Rejected { .. } | Report::Settled { .. } => {}
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);
