@@ -45,6 +45,8 @@ pub const PINS: &[Pin] = &[
     pin("change-begin", 101_689, 1_448_421, 31),
     pin("change-joint", 423_520, 6_032_599, 26),
     pin("change-single", 726, 5_827, 13),
+    pin("change-repropose", 250_068, 4_190_225, 23),
+    pin("degraded", 160_939, 3_461_063, 31),
     pin("disk-loss", 26_598, 168_849, 27),
     pin("full-and-tail", 8_239, 99_289, 20),
     pin("two-groups-e3-four", 21_823_644, 270_917_351, 42),

@@ -294,7 +294,7 @@ const TO_SINGLE_SMALL: &[Scripted] = &[
 ];
 
 /// The joint is settled on the three old ones; ABD has reached A alone. A second writer has sealed
-/// A and D.
+/// A and D, and its install has reached both.
 const FINISHED_ON_ONE: &[Scripted] = &[
     step(0),
     install(0, 0b0111),
@@ -304,10 +304,11 @@ const FINISHED_ON_ONE: &[Scripted] = &[
     Scripted::Recover,
     Scripted::Seal { writer: 1, to: 0b0001 },
     Scripted::Seal { writer: 1, to: 0b1000 },
+    install(1, 0b1001),
 ];
 
 /// Then the second writer recovers without A, from the joint, and its revert reaches B alone. A third
-/// has sealed A and D.
+/// has sealed A and D and opens on A, C and D.
 const REVERTED_ON_ONE: &[Scripted] = &[
     step(0),
     install(0, 0b0111),
@@ -322,6 +323,7 @@ const REVERTED_ON_ONE: &[Scripted] = &[
     Scripted::Recover,
     Scripted::Seal { writer: 2, to: 0b0001 },
     Scripted::Seal { writer: 2, to: 0b1000 },
+    install(2, 0b1101),
 ];
 
 /// The shape has changed, and everybody knows.
@@ -588,7 +590,7 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "change-repropose",
-        purpose: "two recoveries after one writer half finished and the next half reverted (edge 67)",
+        purpose: "a third writer finishes what the first half finished and the next half reverted (edge 67)",
         quorums: SMALLEST,
         joining: 1,
         epochs: 4,
@@ -637,6 +639,7 @@ pub const ALL: &[Configuration] = &[
     Configuration {
         name: "change-seven",
         purpose: "six segments and the one that joins, from the joint membership, a recovery",
+        tier: Tier::Full,
         joining: 1,
         epochs: 2,
         writes: 1,
@@ -650,6 +653,7 @@ pub const ALL: &[Configuration] = &[
     Configuration {
         name: "change-twice",
         purpose: "a second member fails in the middle: four terms, on four segments and two",
+        tier: Tier::Full,
         quorums: SMALL,
         joining: 2,
         epochs: 2,
