@@ -42,6 +42,7 @@ pub const PINS: &[Pin] = &[
     pin("two-groups-r2", 209_775, 1_550_142, 29),
     pin("gossip-messages", 70_165, 1_053_187, 106),
     pin("resend-e2", 40_862, 461_595, 27),
+    pin("change-adopt", 821_660, 17_368_898, 25),
     pin("change-begin", 101_689, 1_448_421, 31),
     pin("change-joint", 423_520, 6_032_599, 26),
     pin("change-single", 726, 5_827, 13),
