@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_node::bench::{self, Options, floor, report, takeover};
+use quorate_node::bench::{self, Options, etcd, floor, report, start, takeover};
 use quorate_node::torture::Fault;
 
 /// Where a benchmark works if it isn't told.
@@ -37,6 +37,10 @@ pub(crate) struct Bench {
     /// One object a line instead of a table
     #[arg(long)]
     json: bool,
+    /// Beside a three-node etcd in place of the plain program; skipped, with a word, without one on
+    /// PATH
+    #[arg(long)]
+    etcd: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +52,27 @@ enum Part {
         dir: PathBuf,
         #[arg(long)]
         listen: SocketAddr,
+        #[arg(long)]
+        keeps: bool,
+    },
+    /// `quorate up`: how long it takes to get ready, and what its processes cost while they are
+    /// idle.
+    ///
+    /// Each cluster is started, ended, and started again on what it holds; the last one is watched.
+    Start {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// How many clusters
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        starts: u32,
+        /// Seconds to watch an idle cluster
+        #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+        idle: f64,
+        /// One object instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// Takeovers under load: from the end of a writer to the first durable write of the next one.
     ///
@@ -70,28 +95,61 @@ enum Part {
 impl Bench {
     pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
         match self.part {
-            Some(Part::FloorNode { dir, listen }) => return Ok(floor::serve(&dir, listen)?),
+            Some(Part::FloorNode { dir, listen, keeps }) => {
+                return Ok(floor::serve(&dir, listen, keeps)?);
+            }
+            Some(Part::Start { dir, starts, idle, json }) => {
+                let idle = Duration::try_from_secs_f64(idle)?;
+                return within(&dir, || start(&dir, starts, idle, json));
+            }
             Some(Part::Takeover { dir, trials, json }) => return take_over(dir, trials, json),
             None => {}
         }
-        std::fs::create_dir(&self.dir).map_err(|error| {
-            let shown = self.dir.display();
-            format!("{shown}: {error}: give a directory that does not exist yet with --dir")
-        })?;
-        let outcome = self.measure();
-        std::fs::remove_dir_all(&self.dir)?;
-        outcome
+        if !self.etcd {
+            return within(&self.dir, || self.measure());
+        }
+        match etcd::find() {
+            Some(program) => within(&self.dir, || self.measure_etcd(&program)),
+            None => {
+                let why = "there is no etcd on PATH; on Debian, apt-get install etcd-server";
+                eprintln!("SKIPPED: {why}");
+                if self.json {
+                    let skipped = serde_json::json!({ "skipped": why });
+                    writeln!(io::stdout().lock(), "{skipped}")?;
+                }
+                Ok(())
+            }
+        }
     }
 
-    fn measure(&self) -> Result<(), Box<dyn Error>> {
-        let options = Options {
+    fn measure_etcd(&self, program: &Path) -> Result<(), Box<dyn Error>> {
+        let mut out = io::stdout().lock();
+        if !self.json {
+            report::heading(&mut out)?;
+        }
+        etcd::run(&self.options()?, program, |row| {
+            if self.json {
+                writeln!(out, "{}", serde_json::to_string(row)?)
+            } else {
+                report::line(&mut out, row)
+            }
+        })?;
+        Ok(())
+    }
+
+    fn options(&self) -> Result<Options, Box<dyn Error>> {
+        Ok(Options {
             executable: std::env::current_exe()?,
             directory: self.dir.clone(),
             in_flight: self.in_flight.clone(),
             bytes: usize::from(self.bytes),
             turns: self.turns.max(1),
             span: Duration::try_from_secs_f64(self.seconds)?,
-        };
+        })
+    }
+
+    fn measure(&self) -> Result<(), Box<dyn Error>> {
+        let options = self.options()?;
         let mut out = io::stdout().lock();
         if !self.json {
             report::heading(&mut out)?;
@@ -105,6 +163,53 @@ impl Bench {
         })?;
         Ok(())
     }
+}
+
+/// Does something in a directory that is made for it, and removed.
+fn within(
+    directory: &Path,
+    job: impl FnOnce() -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir(directory).map_err(|error| {
+        let shown = directory.display();
+        format!("{shown}: {error}: give a directory that does not exist yet with --dir")
+    })?;
+    let outcome = job();
+    std::fs::remove_dir_all(directory)?;
+    outcome
+}
+
+fn start(dir: &Path, starts: u32, idle: Duration, is_json: bool) -> Result<(), Box<dyn Error>> {
+    let executable = std::env::current_exe()?;
+    let options = start::Options { executable, directory: dir.to_path_buf(), starts, idle };
+    let shows_progress = io::stderr().is_terminal();
+    let outcome = start::run(&options, |started| {
+        if shows_progress {
+            eprint!("\r{started} of {starts} clusters");
+        }
+    });
+    if shows_progress {
+        eprint!("\r\x1b[K");
+    }
+    let report = outcome?;
+    let mut out = io::stdout().lock();
+    if is_json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?);
+    }
+    writeln!(out, "seconds until `quorate up` is ready")?;
+    writeln!(out, "{:<18} {:>7} {:>9} {:>9}", "", "starts", "p50", "max")?;
+    for (kind, row) in [("new volume", report.new), ("continued", report.continued)] {
+        writeln!(out, "{kind:<18} {:>7} {:>9.3} {:>9.3}", row.starts, row.p50_s, row.max_s)?;
+    }
+    match report.idle {
+        Some(start::Idle { processes, seconds, cpu_percent }) => writeln!(
+            out,
+            "idle for {seconds:.0} s: {processes} processes took {cpu_percent:.2} % of one \
+             processor"
+        )?,
+        None => writeln!(out, "idle: not measured, there is no /proc here")?,
+    }
+    Ok(())
 }
 
 fn take_over(directory: PathBuf, trials: u64, is_json: bool) -> Result<(), Box<dyn Error>> {

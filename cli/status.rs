@@ -92,6 +92,8 @@ struct WriterRow {
     writes_under_way: Option<u64>,
     writes_waiting: Option<u64>,
     reads_under_way: Option<u64>,
+    reads_hedged: Option<u64>,
+    reads_probed: Option<u64>,
     bytes_under_way: Option<u64>,
 }
 
@@ -221,6 +223,8 @@ fn writer_row(
         writes_under_way: of(|writer| writer.writes_under_way),
         writes_waiting: of(|writer| writer.writes_waiting),
         reads_under_way: of(|writer| writer.reads_under_way),
+        reads_hedged: of(|writer| writer.reads_hedged),
+        reads_probed: of(|writer| writer.reads_probed),
         bytes_under_way: of(|writer| writer.bytes_under_way),
     }
 }
@@ -294,9 +298,11 @@ fn render_writer(writer: &WriterRow, text: &mut String) {
     );
     let _ = writeln!(
         text,
-        "  under way: writes {}, reads {}; waiting: writes {}; clients, this one included: {}",
+        "  under way: writes {}, reads {} ({} hedged so far); waiting: writes {}; clients, this \
+         one included: {}",
         number(writer.writes_under_way),
         number(writer.reads_under_way),
+        number(writer.reads_hedged),
         number(writer.writes_waiting),
         number(writer.connections),
     );

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 #![forbid(unsafe_code)]
 
+mod bad_input;
 mod cluster;
 mod commands;
 mod large;

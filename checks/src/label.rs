@@ -167,9 +167,12 @@ impl Names {
             Refusal::Annulled { lsn } | Refusal::Conflict { lsn } => format!("{name} {lsn}"),
             Refusal::Behind { history } => format!("{name} {}", self.epoch(*history)),
             Refusal::BeyondLimit { lsn, limit } => format!("{name} {lsn} > {limit}"),
+            Refusal::EpochAhead { heard } => format!("{name} {}", self.epoch(*heard)),
             Refusal::Fenced { promised } => format!("{name} {}", self.epoch(*promised)),
             Refusal::Incomplete { scl } => format!("{name} scl {scl}"),
             Refusal::Full
+            | Refusal::HistoryFull
+            | Refusal::Impaired
             | Refusal::Malformed
             | Refusal::Oversized
             | Refusal::Overloaded
@@ -245,6 +248,7 @@ pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
     match refusal {
         CommandRefusal::Empty => "nothing to write",
         CommandRefusal::Fenced { .. } => "overtaken",
+        CommandRefusal::HistoryFull => "no room for another recovery",
         CommandRefusal::NotOpen => "not open",
         CommandRefusal::OutOfLsns => "no LSNs left",
         CommandRefusal::Oversized => "too large",

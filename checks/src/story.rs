@@ -120,6 +120,10 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let torn = if torn { ", one torn" } else { "" };
             format!("{} crashes, keeps {survivors} writes{torn}", name(group, position))
         }
+        Action::Damage { group, position, kept } => {
+            let kept = kept.map_or_else(|| "nothing".to_owned(), |kept| format!("{kept} records"));
+            format!("{} is damaged, keeps {kept}", name(group, position))
+        }
         Action::Gossip { group, position } => {
             let waiting = place(group, position)
                 .and_then(|(group, at, _)| world.inbox(state, group, at).last());
@@ -201,6 +205,11 @@ impl<R: Rules> Narrator<'_, R> {
             Action::Crash { group, position, survivors, torn } => {
                 self.crash(group, position, usize::from(survivors), torn);
             }
+            Action::Damage { group, position, kept: _ } => {
+                let Some((group, position, at)) = place(group, position) else { return };
+                self.note(at, "its log is damaged; it restarts".to_owned(), Tone::No);
+                self.after_restart(group, position, at);
+            }
             Action::Deliver { writer, message, group, position } => {
                 let Some((_, _, to)) = place(group, position) else { return };
                 let mut sent = self.world.sent(self.before, usize::from(writer));
@@ -234,7 +243,9 @@ impl<R: Rules> Narrator<'_, R> {
                     label: "strict read".to_owned(),
                     tone: Tone::Plain,
                 });
-                let ticket = Ticket::new(u64::from(self.after.strict_reads()));
+                let most = self.world.configuration().strict_reads;
+                let asked = most.saturating_sub(self.after.strict_reads());
+                let ticket = Ticket::new(u64::from(asked));
                 self.command(writer, WriterInput::Confirm { ticket });
             }
             Action::Publish { writer } => self.command(writer, WriterInput::Publish),
@@ -491,6 +502,10 @@ impl<R: Rules> Narrator<'_, R> {
             (_, false) => format!(", {lost} unsynced lost"),
         };
         self.note(at, format!("crashes and restarts{tail}"), Tone::No);
+        self.after_restart(group, position, at);
+    }
+
+    fn after_restart(&mut self, group: PgId, position: Position, at: Party) {
         let old = self.world.segment(self.before, group, position);
         let new = self.world.segment(self.after, group, position);
         if let (Some(old), Some(new)) = (old, new) {

@@ -411,6 +411,7 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
         }
         Action::Ask { .. }
         | Action::Crash { .. }
+        | Action::Damage { .. }
         | Action::Lose { .. }
         | Action::Publish { .. }
         | Action::Pull { .. }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
+use crate::floor::Floor;
 use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
 use crate::membership::{Membership, Step, StepRefusal};
@@ -39,7 +40,7 @@ pub enum SegmentInput {
 }
 
 /// One atomic change of a segment's durable state. Applied whole or not at all.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct SegmentWrite {
     /// Raise the promise to this epoch, if it is lower.
     pub promised: VolumeEpoch,
@@ -47,9 +48,14 @@ pub struct SegmentWrite {
     pub history: Option<History>,
     /// Replace the membership by this one, if it is older.
     pub membership: Option<Membership>,
+    /// The group's last record that the newest range of that history keeps.
+    pub end: Lsn,
+    /// The segment's log was damaged: it counts in no read quorum until it has all of this again.
+    pub floor: Option<Floor>,
     /// Raise the known VDL to this, if it is lower.
     pub vdl: Vdl,
     /// Add these records, except for annulled ones.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 
@@ -78,7 +84,7 @@ pub enum SegmentEffect {
         /// What.
         message: ToWriter,
     },
-    /// A gossip answer was refused; nothing changed.
+    /// A gossip message was refused; nothing changed.
     Unusable(Refusal),
 }
 
@@ -143,6 +149,8 @@ pub enum CommandRefusal {
         /// That epoch.
         by: VolumeEpoch,
     },
+    /// The volume's history takes no further recovery.
+    HistoryFull,
     /// The writer has not finished its recovery.
     NotOpen,
     /// The number space is used up.
@@ -214,7 +222,8 @@ pub enum Report {
         /// The membership, settled.
         membership: Membership,
     },
-    /// A segment refused something for a reason that only a fault can bring about.
+    /// A segment refused something because a bound of the volume is reached, or for a reason that
+    /// only a fault can bring about.
     Rejected {
         /// The segment's group.
         group: PgId,

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
 
+/// How far an epoch's counter may be above the highest that a segment has heard of.
+///
+/// A writer counts one up from the highest epoch that it has heard of, so that a step is the number
+/// of attempts that a segment slept through: 2^32 are more than a hundred a second for a year. The
+/// number space is 2^32 of such steps. Without a bound, a single message with the last counter
+/// would leave no epoch to open the volume with.
+pub const EPOCH_STEP_MAX: u64 = 1 << 32;
+
 /// A volume epoch: which writer owns the volume.
 ///
 /// Ordered by counter, then by instance. Every start of a writer process has an instance of its
@@ -36,6 +44,13 @@ impl VolumeEpoch {
             Some(counter) => Some(Self { counter, instance }),
             None => None,
         }
+    }
+
+    /// Returns whether recoveries can have come from `heard` to this epoch: its counter is at most
+    /// [`EPOCH_STEP_MAX`] above.
+    #[must_use]
+    pub const fn is_reachable_from(self, heard: Self) -> bool {
+        self.counter.saturating_sub(heard.counter) <= EPOCH_STEP_MAX
     }
 
     /// Returns the number of this generation.

@@ -15,7 +15,8 @@ pub struct Limits {
     pub batch_records_max: u32,
     /// Records that one segment holds.
     pub log_records_max: u32,
-    /// Ranges in a truncation history: one more than the recoveries that a volume survives.
+    /// Ranges in a truncation history: each opening of the volume adds one, and the last is the
+    /// last. Seal answers and gossip carry all of them, and each opening writes them to every log.
     pub history_ranges_max: u32,
     /// Durable writes that one segment has under way.
     pub pending_writes_max: u32,
@@ -27,7 +28,9 @@ impl Limits {
         allocation_max: 16_384,
         batch_records_max: 256,
         log_records_max: 1 << 24,
-        history_ranges_max: 4_096,
+        // What a seal answer has room for, beside its records: a writer opened each hour for seven
+        // years. Each of the last openings writes 2 MiB to a segment's log.
+        history_ranges_max: 1 << 16,
         pending_writes_max: 1_024,
     };
 

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::consistency::{Scl, Vdl};
 use crate::effect::SegmentWrite;
 use crate::epoch::VolumeEpoch;
+use crate::floor::Floor;
 use crate::geometry::VolumeGeometry;
 use crate::id::{Incarnation, PageId, PgId};
 use crate::log::{Insert, Log};
@@ -29,6 +30,10 @@ pub struct SegmentImage {
     pub(crate) incarnation: Incarnation,
     /// Kept for ever, by a removed segment too. Of the history's epoch.
     pub(crate) membership: Membership,
+    /// The group's last record that the newest range of `history` keeps.
+    pub(crate) end: Lsn,
+    /// What the segment may have said before its log was damaged; `None` once it has all of it.
+    pub(crate) floor: Option<Floor>,
     /// A VDL that some writer told: never above the volume's own.
     pub(crate) vdl: Vdl,
     /// Holds no record that `history` annuls.
@@ -105,6 +110,8 @@ impl SegmentImage {
             history: History::new(),
             incarnation,
             membership: Membership::genesis(geometry.quorums()),
+            end: Lsn::ZERO,
+            floor: None,
             vdl: Vdl::ZERO,
             log: Log::default(),
         })
@@ -122,6 +129,8 @@ impl SegmentImage {
             history: History::new(),
             incarnation: Incarnation::new(self.incarnation.get().saturating_add(next)),
             membership: Membership::genesis(self.geometry.quorums()),
+            end: Lsn::ZERO,
+            floor: None,
             vdl: Vdl::ZERO,
             log: Log::default(),
         }
@@ -145,6 +154,12 @@ impl SegmentImage {
         write: &SegmentWrite,
     ) -> Result<(), CorruptImage> {
         self.promised = self.promised.max(write.promised);
+        if let Some(floor) = &write.floor {
+            if !rules.has(Bug::FloorPromiseForgotten) {
+                self.promised = self.promised.max(floor.promised);
+            }
+            self.floor = Some(self.floor.map_or(*floor, |own| own.join(floor)));
+        }
         if let Some(history) = &write.history
             && (history.epoch() > self.history.epoch()
                 || rules.has(Bug::CounterOnlyEpochs)
@@ -153,8 +168,9 @@ impl SegmentImage {
             if !history.is_well_formed() && !rules.has(Bug::MergeHistories) {
                 return Err(CorruptImage::History);
             }
+            self.log.truncate(history.since(&self.history), rules.has(Bug::SclNotLowered));
             self.history = history.clone();
-            self.log.truncate(history, rules.has(Bug::SclNotLowered));
+            self.end = write.end;
         }
         if self.history.epoch() > self.promised {
             return Err(CorruptImage::History);
@@ -168,7 +184,23 @@ impl SegmentImage {
         for record in &write.records {
             self.insert(rules, record)?;
         }
+        self.repair(rules);
         Ok(())
+    }
+
+    /// Removes the mark of a damaged log, in the very write that completes the repair: nothing is
+    /// lacking that the segment may have acknowledged and that the history in force keeps.
+    fn repair<R: Rules>(&mut self, rules: R) {
+        let Some(floor) = &self.floor else { return };
+        let is_whole = self.log.scl().lsn() >= floor.needed(self.history.through(), self.end);
+        let has_membership = self.membership.epoch() >= floor.membership
+            || rules.has(Bug::RepairedUnderOldMembership);
+        let is_current = self.history.epoch() >= floor.history && has_membership;
+        if (is_current || rules.has(Bug::RepairedUnderOldHistory))
+            && (is_whole || rules.has(Bug::RepairedTooEarly))
+        {
+            self.floor = None;
+        }
     }
 
     /// Applies what a crash left of a log, in the order of submission, up to the first gap.
@@ -260,6 +292,19 @@ impl SegmentImage {
     #[must_use]
     pub const fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Returns the group's last record that the newest range of the history keeps.
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Returns what the segment may have said before its log was damaged; `None` for one that has
+    /// all of it.
+    #[must_use]
+    pub const fn floor(&self) -> Option<Floor> {
+        self.floor
     }
 
     /// Returns what the segment holds every record up to.

@@ -7,8 +7,9 @@
 //! out their effects; [`effect`] states the contract.
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`formula`],
-//! [`membership`], [`geometry`], [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
-//! [`recovery`], [`segment`], [`writer`], [`rules`].
+//! [`membership`], [`geometry`], [`consistency`], [`record`], [`truncation`], [`refusal`],
+//! [`message`], [`effect`], [`image`], [`floor`], [`recovery`], [`segment`], [`writer`], [`rules`].
+//! [`list`] is how lists of messages are decoded.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,14 +20,17 @@ extern crate std;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;
+pub mod floor;
 pub mod formula;
 pub mod geometry;
 pub mod id;
 pub mod image;
+pub mod list;
 mod log;
 pub mod lsn;
 pub mod membership;
 pub mod message;
+mod pages;
 pub mod quorum;
 pub mod record;
 pub mod recovery;

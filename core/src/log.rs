@@ -1,13 +1,13 @@
 //! A segment's part of the redo log, and how far its chain is whole.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::consistency::Scl;
 use crate::id::PageId;
 use crate::lsn::Lsn;
+use crate::pages::Pages;
 use crate::record::Record;
-use crate::truncation::History;
+use crate::truncation::TruncationRange;
 
 /// The durable records of one segment, by LSN, and the end of the unbroken backlink chain.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -17,7 +17,7 @@ pub(crate) struct Log {
     /// LSN of the last record of the chain that starts at zero and follows `prev_group`.
     scl: Lsn,
     /// Every record by its page, so that a read finds the last version in logarithmic time.
-    pages: BTreeSet<(PageId, Lsn)>,
+    pages: Pages,
 }
 
 /// What happened to a record that was to be added.
@@ -32,41 +32,55 @@ pub(crate) enum Insert {
 
 impl Log {
     pub(crate) fn insert(&mut self, record: Record) -> Insert {
-        match self.records.last() {
-            Some(last) if last.lsn >= record.lsn => match self.find(record.lsn) {
+        let highest = self.highest();
+        if record.lsn > highest {
+            // Nothing held can follow on a record above all of it: the chain reaches it, or not.
+            if self.scl == highest && record.prev_group == highest {
+                self.scl = record.lsn;
+            }
+            self.records.push(record);
+        } else {
+            match self.find(record.lsn) {
                 Ok(at) if self.records.get(at) == Some(&record) => return Insert::Known,
                 Ok(_) => return Insert::Conflict,
                 Err(at) => self.records.insert(at, record),
-            },
-            Some(_) | None => self.records.push(record),
+            }
+            self.extend_chain();
         }
-        self.pages.insert((record.page, record.lsn));
-        self.extend_chain();
+        self.pages.insert(record.page, record.lsn);
         Insert::Added
     }
 
-    /// Drops what `history` annuls; lowers the SCL to what is left of the chain unless
-    /// `keep_scl`.
-    pub(crate) fn truncate(&mut self, history: &History, keep_scl: bool) {
-        let pages = &mut self.pages;
-        let mut lowest_dropped = None;
-        self.records.retain(|record| {
-            let annulled = history.annuls(record);
-            if annulled {
-                pages.remove(&(record.page, record.lsn));
-                lowest_dropped = lowest_dropped.or(Some(record.lsn));
+    /// Drops what any of `ranges` annuls; lowers the SCL to what is left of the chain unless
+    /// `keep_scl`. Only the records that lie in a range are looked at.
+    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) {
+        let mut dropped: Vec<Lsn> = Vec::new();
+        for range in ranges {
+            let within = self.above(range.after());
+            let within = within.iter().take_while(|record| record.lsn <= range.through());
+            dropped.extend(within.filter(|record| range.annuls(record)).map(|record| record.lsn));
+        }
+        dropped.sort_unstable();
+        let Some(lowest) = dropped.first().copied() else { return };
+        let start = self.records.partition_point(|record| record.lsn < lowest);
+        for record in self.records.split_off(start) {
+            if dropped.binary_search(&record.lsn).is_ok() {
+                self.pages.remove(record.page, record.lsn);
+            } else {
+                self.records.push(record);
             }
-            !annulled
-        });
+        }
         // The chain up to the first dropped record is untouched, so the SCL falls to the last
         // retained record below it (edge 21); what then links on is counted again.
-        if let Some(dropped) = lowest_dropped
-            && dropped <= self.scl
-            && !keep_scl
-        {
-            self.scl = self.last_at_or_under(dropped).map_or(Lsn::ZERO, |record| record.lsn);
+        if lowest <= self.scl && !keep_scl {
+            self.scl = self.last_at_or_under(lowest).map_or(Lsn::ZERO, |record| record.lsn);
             self.extend_chain();
         }
+    }
+
+    /// Returns the highest LSN held.
+    pub(crate) fn highest(&self) -> Lsn {
+        self.records.last().map_or(Lsn::ZERO, |record| record.lsn)
     }
 
     pub(crate) fn scl(&self) -> Scl {
@@ -75,8 +89,7 @@ impl Log {
 
     /// Returns the SCL or, with `counts_holes`, the highest LSN held.
     pub(crate) fn acknowledged(&self, counts_holes: bool) -> Scl {
-        let highest = self.records.last().map_or(Lsn::ZERO, |record| record.lsn);
-        if counts_holes { Scl::of_chain(highest) } else { self.scl() }
+        if counts_holes { Scl::of_chain(self.highest()) } else { self.scl() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -104,8 +117,7 @@ impl Log {
 
     /// Returns the last record of `page` at or under `lsn`.
     pub(crate) fn version(&self, page: PageId, lsn: Lsn) -> Option<&Record> {
-        let (_, version) = self.pages.range((page, Lsn::ZERO)..=(page, lsn)).next_back()?;
-        self.get(*version)
+        self.get(self.pages.last_at_or_under(page, lsn)?)
     }
 
     fn find(&self, lsn: Lsn) -> Result<usize, usize> {

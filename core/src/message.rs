@@ -33,6 +33,7 @@ pub struct Append {
     /// The writer's VDL when it sent this.
     pub vdl: Vdl,
     /// The records, by rising LSN; none when only the VDL is told.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 
@@ -54,6 +55,8 @@ pub struct Install {
     pub group: PgId,
     /// The history; its epoch is the writer's.
     pub history: History,
+    /// The group's last record at or under the recovery point, zero for none.
+    pub end: Lsn,
     /// The membership; its volume epoch is the writer's. Taken in the same atomic step (edge 67).
     pub membership: Membership,
 }
@@ -95,7 +98,9 @@ pub struct Pull {
     pub history: VolumeEpoch,
     /// What the asking segment holds every record up to.
     pub scl: Scl,
-    /// The first records above its SCL that it holds nevertheless; not more than a batch.
+    /// The first records above its SCL that it holds nevertheless; a list longer than a batch is
+    /// refused.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub beyond: Vec<Lsn>,
 }
 
@@ -106,11 +111,14 @@ pub struct Pulled {
     pub group: PgId,
     /// The answering segment's history.
     pub history: History,
+    /// The group's last record that the newest range of that history keeps, zero for none.
+    pub end: Lsn,
     /// The answering segment's membership, of the history's epoch.
     pub membership: Membership,
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
     /// Records that the asking segment lacks, by rising LSN.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 
@@ -156,6 +164,7 @@ pub struct SealAnswer {
     /// The highest VDL that the segment knows.
     pub vdl: Vdl,
     /// The records that the segment holds above `vdl`, and the last one at or under it; by LSN.
+    #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
 }
 

@@ -32,6 +32,12 @@ pub enum Refusal {
         /// The LSN.
         lsn: Lsn,
     },
+    /// The epoch is further above the highest heard of than recoveries can go:
+    /// [`crate::epoch::EPOCH_STEP_MAX`]. Never seen unless a peer is broken.
+    EpochAhead {
+        /// The highest epoch heard of.
+        heard: VolumeEpoch,
+    },
     /// A higher epoch has been promised.
     Fenced {
         /// The highest epoch heard of.
@@ -39,6 +45,12 @@ pub enum Refusal {
     },
     /// The segment's log has reached the volume's bound.
     Full,
+    /// The segment's history has as many ranges as the volume's limits allow: it takes no further
+    /// recovery, and promises nothing to one. The writer that is open goes on.
+    HistoryFull,
+    /// The segment's log was damaged, and it doesn't have again all that it may have acknowledged:
+    /// it has no vote until then.
+    Impaired,
     /// The segment doesn't hold all records that the read needs.
     Incomplete {
         /// What the segment holds every record up to.
@@ -56,13 +68,16 @@ pub enum Refusal {
 
 impl Refusal {
     /// The names of all refusals, in alphabetical order; a test walks them.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 14] = [
         "Annulled",
         "Behind",
         "BeyondLimit",
         "Conflict",
+        "EpochAhead",
         "Fenced",
         "Full",
+        "HistoryFull",
+        "Impaired",
         "Incomplete",
         "Malformed",
         "Oversized",
@@ -78,8 +93,11 @@ impl Refusal {
             Self::Behind { .. } => "Behind",
             Self::BeyondLimit { .. } => "BeyondLimit",
             Self::Conflict { .. } => "Conflict",
+            Self::EpochAhead { .. } => "EpochAhead",
             Self::Fenced { .. } => "Fenced",
             Self::Full => "Full",
+            Self::HistoryFull => "HistoryFull",
+            Self::Impaired => "Impaired",
             Self::Incomplete { .. } => "Incomplete",
             Self::Malformed => "Malformed",
             Self::Oversized => "Oversized",

@@ -77,6 +77,8 @@ bugs! {
     CompleteOnReadQuorum [8],
     /// Completion counts the SCLs of seal answers.
     CompletionCountsSeals [71],
+    /// Confirmations that were given to an earlier question count for the one under way.
+    ConfirmAnyTicket [52],
     /// Confirmation of a strict read is given by segments that have promised a higher epoch.
     ConfirmWhenFenced [52],
     /// The fence compares epoch counters without the writer's instance.
@@ -89,6 +91,8 @@ bugs! {
     DuplicateAckCounted [29],
     /// A segment counts a write as durable while an earlier one is still under way.
     DurableOutOfOrder [26],
+    /// A damaged segment restarts without the promise that it may have made.
+    FloorPromiseForgotten [26, 75],
     /// Gossip adopts a history that is older than the segment's own.
     GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
@@ -101,6 +105,8 @@ bugs! {
     IdentityReused [27],
     /// A recovery opens when one group is sealed and installed, not all.
     IdleGroupIgnored [54, 56],
+    /// A damaged segment votes before it is repaired.
+    ImpairedVotes [27, 75],
     /// A segment acknowledges an install before it is durable.
     InstallAckedEarly [22],
     /// A recovery installs on a write quorum of the membership that it adopts, and not of the one
@@ -144,10 +150,19 @@ bugs! {
     ReadWithoutEpoch [52],
     /// The recovery point is the VCL, consistency point or not.
     RecoverAtVcl [14],
+    /// A damaged segment counts as repaired before it has the records that it may have
+    /// acknowledged.
+    RepairedTooEarly [39, 75],
+    /// A damaged segment counts as repaired under a history older than the one that it had.
+    RepairedUnderOldHistory [62, 75],
+    /// A damaged segment counts as repaired under a membership older than the one that it had.
+    RepairedUnderOldMembership [25, 75],
     /// A finished change is taken back as if it were under way.
     RevertFromSingle [32],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
+    /// A segment lets itself be sealed although its history takes no further recovery.
+    SealWhenFull [74],
     /// A step of a membership change carries its settled mark from the start.
     SettledTooEarly [70],
     /// A writer counts acknowledgements that were given to another epoch.

@@ -223,6 +223,14 @@ impl<R: Rules> Segment<R> {
         Ok(())
     }
 
+    /// Checks that recoveries can have led to `epoch`: one message must not use up the counters.
+    fn check_reach(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
+        if epoch.is_reachable_from(self.heard) {
+            return Ok(());
+        }
+        Err(Refusal::EpochAhead { heard: self.heard })
+    }
+
     fn same(&self, left: VolumeEpoch, right: VolumeEpoch) -> bool {
         if self.rules.has(Bug::CounterOnlyEpochs) || self.rules.has(Bug::AppendWithoutHistory) {
             // The second bug lets a promise stand for a history.
@@ -239,6 +247,12 @@ impl<R: Rules> Segment<R> {
             let at = records.binary_search_by_key(&lsn, |record| record.lsn).ok()?;
             records.get(at)
         })
+    }
+
+    /// Returns the highest LSN among the records under way.
+    fn highest_submitted(&self) -> Lsn {
+        let last = self.pending.iter().filter_map(|pending| pending.write.records.last());
+        last.map(|record| record.lsn).max().unwrap_or(Lsn::ZERO)
     }
 
     /// Returns whether `more` records, with all those under way, exceed the log's bound.
@@ -269,7 +283,14 @@ impl<R: Rules> Segment<R> {
         self.pending.iter().map(|pending| (pending.id, &pending.write, pending.is_durable))
     }
 
-    /// Returns what this segment answers to a seal now.
+    /// Returns whether this segment counts in read quorums: a damaged one doesn't, until it is
+    /// repaired.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.check_vote().is_ok()
+    }
+
+    /// Returns what this segment answers to a seal now, if it has a vote.
     #[must_use]
     pub fn report(&self) -> SealAnswer {
         self.seal_answer()

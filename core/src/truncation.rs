@@ -54,6 +54,7 @@ impl TruncationRange {
 /// Histories replace each other whole. They are neither merged (edge 5) nor cut (edge 6).
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct History {
+    #[serde(deserialize_with = "crate::list::deserialize")]
     ranges: Vec<TruncationRange>,
 }
 
@@ -91,7 +92,20 @@ impl History {
     /// Returns whether any range annuls `record`.
     #[must_use]
     pub fn annuls(&self, record: &Record) -> bool {
-        self.ranges.iter().any(|range| range.annuls(record))
+        // Epochs rise, so that what can annul it is at the end: nothing, for a record of today.
+        self.ranges
+            .iter()
+            .rev()
+            .take_while(|range| range.epoch > record.epoch)
+            .any(|range| range.annuls(record))
+    }
+
+    /// Returns the ranges of this history from the first on that `older` doesn't have in the same
+    /// place: what a segment with a log free of all that `older` annuls has to look at. Histories
+    /// that replace each other need not have anything in common.
+    pub(crate) fn since(&self, older: &Self) -> &[TruncationRange] {
+        let common = self.ranges.iter().zip(&older.ranges).take_while(|(own, old)| own == old);
+        self.ranges.get(common.count()..).unwrap_or(&[])
     }
 
     /// Returns this history followed by `range`.

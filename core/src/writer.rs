@@ -226,8 +226,11 @@ impl<R: Rules> Writer<R> {
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
             | Refusal::Conflict { .. }
+            | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
             | Refusal::Full
+            | Refusal::HistoryFull
+            | Refusal::Impaired
             | Refusal::Incomplete { .. }
             | Refusal::Malformed
             | Refusal::Oversized
@@ -250,16 +253,18 @@ impl<R: Rules> Writer<R> {
         }
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
-        let install = |history: &History| {
-            let membership = *self.membership(group)?;
-            let install = Install { group, history: history.clone(), membership };
+        let install = |history: &History, end: Lsn| {
+            let (history, membership) = (history.clone(), *self.membership(group)?);
+            let install = Install { group, history, end, membership };
             Some(WriterEffect::Send { group, to: only, message: ToSegment::Install(install) })
         };
         match &self.phase {
             Phase::Fenced { .. } => {}
-            Phase::Installing(installing) => effects.extend(install(installing.history())),
+            Phase::Installing(installing) => {
+                effects.extend(install(installing.history(), installing.end(group)));
+            }
             Phase::Open(open) => {
-                effects.extend(install(open.history()));
+                effects.extend(install(open.history(), open.end(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
             Phase::Sealing(_) => {

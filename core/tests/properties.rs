@@ -395,6 +395,7 @@ fn renamed_input(input: &WriterInput, group: PgId, renaming: &Permutation) -> Wr
         | WriterInput::Publish
         | WriterInput::Receive { .. }
         | WriterInput::Resend { .. }
+        | WriterInput::Step { .. }
         | WriterInput::Write { .. } => {}
     }
     renamed
@@ -452,6 +453,7 @@ fn check_renaming(
         | WriterInput::Publish
         | WriterInput::Receive { .. }
         | WriterInput::Resend { .. }
+        | WriterInput::Step { .. }
         | WriterInput::Write { .. } => group,
     };
     let mut renamed = writer.permute(group, renaming);

@@ -13,14 +13,18 @@ use quorate_core::consistency::{ReadPoint, Scl};
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
-use quorate_core::epoch::VolumeEpoch;
+use quorate_core::epoch::{EPOCH_STEP_MAX, VolumeEpoch};
+use quorate_core::floor::Floor;
+use quorate_core::formula::Half;
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
-use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::id::{
+    Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket, WriteId,
+};
 use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
-use quorate_core::membership::Membership;
+use quorate_core::membership::{Membership, Step, StepRefusal};
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, ToSegment, ToWriter,
+    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
 };
 use quorate_core::quorum::{QuorumError, QuorumSet};
 use quorate_core::record::{Payload, Record};
@@ -67,15 +71,9 @@ fn ack(epoch: VolumeEpoch, scl: Scl) -> ToWriter {
 fn segment() -> Segment {
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     let (promised, history) = (epoch(0), Some(history(0)));
-    image
-        .apply(&SegmentWrite {
-            promised,
-            membership: of(history.as_ref()),
-            history,
-            vdl: vdl(0),
-            records: vec![],
-        })
-        .unwrap();
+    let membership = of(history.as_ref());
+    let write = SegmentWrite { promised, history, membership, ..SegmentWrite::default() };
+    image.apply(&write).unwrap();
     Segment::recover(image)
 }
 
@@ -103,14 +101,17 @@ fn append(lsns: &[u64]) -> ToSegment {
     append_of(lsns.iter().copied().map(record).collect())
 }
 
+fn install(history: History) -> Install {
+    Install { group: GROUP, membership: membership(&history), history, end: Lsn::ZERO }
+}
+
+fn pulled_of(group: PgId, history: History, records: Vec<Record>) -> Pulled {
+    let membership = membership(&history);
+    Pulled { group, history, end: Lsn::ZERO, membership, vdl: vdl(0), records }
+}
+
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
-    ToSegment::Pulled(Pulled {
-        group: GROUP,
-        membership: membership(&history),
-        history,
-        vdl: vdl(0),
-        records,
-    })
+    ToSegment::Pulled(pulled_of(GROUP, history, records))
 }
 
 fn read(needed: u64) -> ToSegment {
@@ -222,24 +223,50 @@ fn provoke(name: &str) -> Vec<Refusal> {
             // On its way to the disk is as good as there.
             refused(busy(), append_of(vec![other])),
         ],
+        "EpochAhead" => {
+            let far = |step| VolumeEpoch::new(epoch(0).counter() + step, InstanceId::new(9));
+            let end = TruncationRange::new(far(EPOCH_STEP_MAX + 1), Lsn::ZERO, Lsn::new(20));
+            let far_history = history(0).with(end.unwrap());
+            // As far as they may go, epochs are taken.
+            accept(&mut segment(), seal(far(EPOCH_STEP_MAX), GROUP));
+            vec![
+                refused(segment(), seal(far(EPOCH_STEP_MAX + 1), GROUP)),
+                refused(segment(), seal(VolumeEpoch::new(u64::MAX, InstanceId::new(0)), GROUP)),
+                refused(segment(), ToSegment::Install(install(far_history.clone()))),
+                refused(segment(), pulled(far_history, vec![])),
+            ]
+        }
         "Fenced" => vec![
             refused(sealed(), append(&[11])),
             refused(sealed(), read(0)),
             refused(sealed(), seal(epoch(0), GROUP)),
-            refused(
-                sealed(),
-                ToSegment::Install(Install {
-                    group: GROUP,
-                    membership: membership(&history(0)),
-                    history: history(0),
-                }),
-            ),
+            refused(sealed(), ToSegment::Install(install(history(0)))),
             refused(sealed(), pulled(history(0), vec![record(11)])),
         ],
         "Full" => vec![
             refused(holding(&[11, 12, 13]), append(&[14])),
             refused(holding(&[11, 12, 13]), pulled(history(0), vec![record(14)])),
         ],
+        "HistoryFull" => {
+            let install = ToSegment::Install(install(history(1)));
+            let mut full = segment();
+            accept(&mut full, install.clone());
+            // A history on its way to the disk is as good as there.
+            let mut filling = segment();
+            give(&mut filling, install);
+            vec![refused(full, seal(epoch(2), GROUP)), refused(filling, seal(epoch(2), GROUP))]
+        }
+        "Impaired" => {
+            let mut image = holding(&[11]).durable().clone();
+            let floor = Some(Floor { scl: Lsn::new(12), ..Floor::of(&image) });
+            image.apply(&SegmentWrite { floor, ..SegmentWrite::default() }).unwrap();
+            let damaged = Segment::recover(image);
+            let confirm = Confirm { epoch: epoch(0), group: GROUP, ticket: Ticket::new(1) };
+            vec![
+                refused(damaged.clone(), seal(epoch(1), GROUP)),
+                refused(damaged, ToSegment::Confirm(confirm)),
+            ]
+        }
         "Incomplete" => vec![
             refused(segment(), read(11)),
             // It holds the record, and not the one before.
@@ -259,35 +286,19 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 refused(segment(), pulled(history(0), backwards)),
                 refused(segment(), pulled(history(0), vec![of_another_epoch])),
                 refused(segment(), pulled(falling.clone(), vec![])),
-                refused(
-                    segment(),
-                    ToSegment::Install(Install {
-                        group: GROUP,
-                        membership: membership(&falling),
-                        history: falling,
-                    }),
-                ),
-                refused(segment(), {
-                    ToSegment::Install(Install {
-                        group: GROUP,
-                        membership: membership(&History::new()),
-                        history: History::new(),
-                    })
-                }),
+                refused(segment(), ToSegment::Install(install(falling))),
+                refused(segment(), ToSegment::Install(install(History::new()))),
             ]
         }
         "Oversized" => vec![
             refused(segment(), append(&[11, 12, 13])),
             refused(segment(), pulled(history(0), vec![record(11), record(12), record(13)])),
-            refused(
-                segment(),
-                ToSegment::Install(Install {
-                    group: GROUP,
-                    membership: membership(&history(2)),
-                    history: history(2),
-                }),
-            ),
+            refused(segment(), ToSegment::Install(install(history(2)))),
             refused(segment(), pulled(history(2), vec![])),
+            refused(segment(), {
+                let beyond = [11, 12, 13].map(Lsn::new).to_vec();
+                ToSegment::Pull(Pull { group: GROUP, history: epoch(0), scl: scl(0), beyond })
+            }),
         ],
         "Overloaded" => vec![
             refused(busy(), append(&[13])),
@@ -300,14 +311,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
             }),
             refused(segment(), append_of(vec![foreign])),
             refused(segment(), seal(epoch(1), OTHER)),
-            refused(
-                segment(),
-                ToSegment::Install(Install {
-                    group: OTHER,
-                    membership: membership(&history(1)),
-                    history: history(1),
-                }),
-            ),
+            refused(segment(), ToSegment::Install(Install { group: OTHER, ..install(history(1)) })),
             refused(segment(), {
                 let (epoch, ticket) = (epoch(0), Ticket::new(1));
                 ToSegment::Confirm(Confirm { epoch, group: OTHER, ticket })
@@ -316,16 +320,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 let ToSegment::Read(read) = read(0) else { unreachable!() };
                 ToSegment::Read(Read { group: OTHER, ..read })
             }),
-            refused(segment(), {
-                let (history, vdl) = (history(0), vdl(0));
-                ToSegment::Pulled(Pulled {
-                    group: OTHER,
-                    membership: membership(&history),
-                    history,
-                    vdl,
-                    records: vec![],
-                })
-            }),
+            refused(segment(), ToSegment::Pulled(pulled_of(OTHER, history(0), vec![]))),
             refused(segment(), pulled(history(0), vec![foreign])),
         ],
         unknown => panic!("nothing here brings {unknown} about"),
@@ -343,9 +338,12 @@ fn check_contents(refusal: Refusal) {
             assert_eq!((lsn, limit), (Lsn::new(15), Lsn::new(14)));
         }
         Refusal::Conflict { lsn } => assert_eq!(lsn, Lsn::new(11)),
+        Refusal::EpochAhead { heard } => assert_eq!(heard, epoch(0)),
         Refusal::Fenced { promised } => assert_eq!(promised, epoch(1)),
         Refusal::Incomplete { scl: held } => assert!(held == scl(0) || held == scl(11)),
         Refusal::Full
+        | Refusal::HistoryFull
+        | Refusal::Impaired
         | Refusal::Malformed
         | Refusal::Oversized
         | Refusal::Overloaded
@@ -451,6 +449,26 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
         CommandRefusal::Fenced { .. } => {
             commands().map(|input| command(&mut overtaken_writer(), input)).to_vec()
         }
+        CommandRefusal::HistoryFull => {
+            // No segment that obeys its bound answers so.
+            let mut sealing = Writer::open(epoch(2), geometry(1, TIGHT), &mut Vec::new());
+            let history = history(1);
+            let answer = SealAnswer {
+                geometry: geometry(1, TIGHT),
+                incarnation: Incarnation::new(0),
+                membership: membership(&history),
+                history,
+                scl: scl(0),
+                vdl: vdl(0),
+                records: vec![],
+            };
+            let message = ToWriter::Sealed { epoch: epoch(2), answer };
+            let receive =
+                |from| WriterInput::Receive { group: GROUP, from, message: message.clone() };
+            let given = [0, 1, 2].map(|index| command(&mut sealing, receive(at(index))));
+            assert_eq!((given[0], given[1]), (None, None));
+            vec![given[2]]
+        }
         CommandRefusal::NotOpen => {
             let mut sealing = Writer::open(epoch(0), geometry(1, TIGHT), &mut Vec::new());
             assert_eq!(sealing.phase(), PhaseName::Sealing);
@@ -490,6 +508,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             assert_eq!(command(&mut cluster.writers[0], input.clone()), None);
             vec![command(&mut open_writer(TIGHT), input)]
         }
+        CommandRefusal::Step(refusal) => provoke_step(refusal),
         CommandRefusal::Throttled => {
             let mut writer = open_writer(TIGHT);
             assert_eq!(command(&mut writer, write(3)), None);
@@ -504,6 +523,28 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 command(&mut writer, resend(OTHER, at(0))),
             ]
         }
+    }
+}
+
+/// Brings the refusal of a step about that a writer can give when it has just opened; the others are
+/// brought about where memberships are tested.
+fn provoke_step(wanted: StepRefusal) -> Vec<Option<CommandRefusal>> {
+    let mut writer = open_writer(TIGHT);
+    let step = |group, step| WriterInput::Step { group, step };
+    let joins = SegmentId { position: at(6), incarnation: Incarnation::new(1) };
+    let replace = |old| step(GROUP, Step::Replace { old: at(old), new: joins });
+    match wanted {
+        StepRefusal::Nothing => vec![
+            command(&mut writer, step(GROUP, Step::Finish(Half::Older))),
+            command(&mut writer, step(GROUP, Step::Revert(Half::Older))),
+            command(&mut writer, step(OTHER, Step::Finish(Half::Older))),
+            command(&mut writer, replace(7)),
+        ],
+        StepRefusal::Unsettled => {
+            assert_eq!(command(&mut writer, replace(5)), None);
+            vec![command(&mut writer, replace(4))]
+        }
+        StepRefusal::Burnt | StepRefusal::NotHydrated | StepRefusal::Quorums => vec![],
     }
 }
 
@@ -527,10 +568,13 @@ fn every_command_refusal_can_be_brought_about() {
     let all = [
         CommandRefusal::Empty,
         CommandRefusal::Fenced { by: epoch(1) },
+        CommandRefusal::HistoryFull,
         CommandRefusal::NotOpen,
         CommandRefusal::OutOfLsns,
         CommandRefusal::Oversized,
         CommandRefusal::ReadPointAhead,
+        CommandRefusal::Step(StepRefusal::Nothing),
+        CommandRefusal::Step(StepRefusal::Unsettled),
         CommandRefusal::Throttled,
         CommandRefusal::UnknownSegment,
     ];
@@ -545,9 +589,9 @@ fn every_command_refusal_can_be_brought_about() {
 #[test]
 fn answers_from_nowhere_change_nothing() {
     let writer = open_writer(TIGHT);
-    let ack = ack(epoch(0), scl(14));
+    let of_this = ack(epoch(0), scl(14));
     let of_another = ack(epoch(1), scl(14));
-    let cases = [(OTHER, at(0), &ack), (GROUP, at(6), &ack), (GROUP, at(0), &of_another)];
+    let cases = [(OTHER, at(0), &of_this), (GROUP, at(6), &of_this), (GROUP, at(0), &of_another)];
     for (group, from, message) in cases {
         let mut given = writer.clone();
         let mut effects = Vec::new();
@@ -581,9 +625,8 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
         image.apply(&SegmentWrite {
             promised: epoch(0),
             history,
-            membership: None,
-            vdl: vdl(0),
             records,
+            ..SegmentWrite::default()
         })
     };
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();

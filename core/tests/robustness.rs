@@ -175,6 +175,7 @@ fn membership(history: &History) -> Membership {
 fn any_pulled() -> impl Strategy<Value = Pulled> {
     (any_group(), any_history(), any_number()).prop_flat_map(|(group, history, number)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
+            end: history.after(),
             group,
             history: history.clone(),
             membership: membership(&history),
@@ -204,8 +205,8 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
         3 => (any_group(), any_history(), any_history()).prop_map(|(group, history, other)| {
             // Now and then the membership of another epoch.
             let of = if other.ranges().len() > 1 { &history } else { &other };
-            let membership = membership(of);
-            ToSegment::Install(Install { group, history, membership })
+            let (end, membership) = (history.after(), membership(of));
+            ToSegment::Install(Install { group, history, end, membership })
         }),
         1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
             .prop_map(|(group, history, end, beyond)| {
@@ -280,7 +281,7 @@ proptest! {
         let mut image = SegmentImage::create(PgId::new(0), small()).unwrap();
         let (promised, history) = (epoch(1), Some(installed()));
         let membership = Some(membership(&installed()));
-        let write = SegmentWrite { promised, history, membership, vdl: vdl(0), records: vec![] };
+        let write = SegmentWrite { promised, history, membership, ..SegmentWrite::default() };
         image.apply(&write).unwrap();
         let mut segment = Segment::recover(image);
         for input in inputs {
@@ -296,7 +297,10 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         (any_lsn(), any_lsn()).prop_map(|(lsn, limit)| Refusal::BeyondLimit { lsn, limit }),
         any_lsn().prop_map(|lsn| Refusal::Conflict { lsn }),
         any_epoch().prop_map(|promised| Refusal::Fenced { promised }),
+        any_epoch().prop_map(|heard| Refusal::EpochAhead { heard }),
         Just(Refusal::Full),
+        Just(Refusal::HistoryFull),
+        Just(Refusal::Impaired),
         any_number().prop_map(|end| Refusal::Incomplete { scl: scl(end) }),
         Just(Refusal::Malformed),
         Just(Refusal::Oversized),

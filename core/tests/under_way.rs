@@ -41,10 +41,9 @@ fn membership() -> Membership {
 fn segment(limits: Limits) -> Segment {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, limits).unwrap();
     let mut segment = Segment::recover(SegmentImage::create(G, geometry).unwrap());
-    give(
-        &mut segment,
-        ToSegment::Install(Install { group: G, history: history(), membership: membership() }),
-    );
+    let (history, membership) = (history(), membership());
+    let install = Install { group: G, history, end: Lsn::ZERO, membership };
+    give(&mut segment, ToSegment::Install(install));
     segment.step(SegmentInput::Durable(WriteId::new(0)), &mut Vec::new());
     segment
 }
@@ -78,13 +77,9 @@ fn append(record: Record) -> ToSegment {
 
 fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
-    ToSegment::Pulled(Pulled {
-        group: G,
-        history: history(),
-        membership: membership(),
-        vdl: Vdl::ZERO,
-        records,
-    })
+    let (history, membership) = (history(), membership());
+    let (end, vdl) = (Lsn::ZERO, Vdl::ZERO);
+    ToSegment::Pulled(Pulled { group: G, history, end, membership, vdl, records })
 }
 
 fn sync(segment: &mut Segment) {

@@ -112,8 +112,12 @@ pub struct Configuration {
     pub mtrs: &'static [&'static [u64]],
     /// LAL.
     pub allocation_max: u64,
+    /// Ranges of a history. The first writer has made one.
+    pub history_ranges_max: u32,
     /// Crashes of segments in all.
     pub crashes: u8,
+    /// Segments whose logs are damaged, in all.
+    pub damages: u8,
     /// Whether segments pull from each other.
     pub gossip: bool,
     /// Whether gossip's request and answer are messages of their own that can be delayed.
@@ -161,7 +165,9 @@ impl Configuration {
         writes: 1,
         mtrs: &[&[0]],
         allocation_max: 2,
+        history_ranges_max: 16,
         crashes: 0,
+        damages: 0,
         gossip: true,
         gossip_messages: false,
         publish: false,
@@ -196,7 +202,7 @@ impl Configuration {
             batch_records_max: 1,
             // As many as may be written in all, so that one more meets the bound.
             log_records_max: self.records_max(),
-            history_ranges_max: 16,
+            history_ranges_max: self.history_ranges_max,
             pending_writes_max: 2,
         };
         match VolumeGeometry::new(self.groups, self.quorums, limits) {
@@ -326,6 +332,18 @@ const REVERTED_ON_ONE: &[Scripted] = &[
     install(2, 0b1101),
 ];
 
+/// ABD is settled on its three, C knows of no change, and a commit is on A and D.
+const COMMIT_WITHOUT_C: &[Scripted] = &[
+    step(0),
+    install(0, 0b1011),
+    install(0, 0b1011),
+    step(1),
+    install(0, 0b1011),
+    install(0, 0b1011),
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b1001 },
+];
+
 /// The shape has changed, and everybody knows.
 const TO_SETTLED_SIX: &[Scripted] = &[
     step(0),
@@ -435,6 +453,16 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "strict-two",
+        purpose: "two strict reads at once, on four segments (W=3, R=2), while a writer takes over",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        strict_reads: 2,
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "one-counter",
         purpose: "two recoveries whose epochs differ in the writer's instance only",
         epochs: 3,
@@ -478,6 +506,41 @@ pub const ALL: &[Configuration] = &[
         quorums: SMALL,
         epochs: 4,
         writes: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "history-full",
+        purpose: "recoveries at the end of the history, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 4,
+        writes: 1,
+        history_ranges_max: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-small",
+        purpose: "a segment whose log is damaged, repaired by gossip, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        damages: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-twice",
+        purpose: "two logs damaged, or one twice before its repair, on four segments (W=3, R=2)",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 1,
+        damages: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-e2",
+        purpose: "a segment whose log is damaged, repaired by gossip, on six segments",
+        epochs: 2,
+        writes: 1,
+        damages: 1,
         ..Configuration::EMPTY
     },
     Configuration {
@@ -600,6 +663,21 @@ pub const ALL: &[Configuration] = &[
         steps_max: 3,
         roles: &[0, 0, 1, 2],
         script: REVERTED_ON_ONE,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-change",
+        purpose: "a log damaged after a change that one old member missed, and a recovery: three \
+                  segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        damages: 1,
+        steps: &[replace(2, 3), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: COMMIT_WITHOUT_C,
         ..Configuration::EMPTY
     },
     Configuration {

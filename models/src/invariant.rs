@@ -12,7 +12,7 @@ use quorate_core::rules::Rules;
 use crate::intern::combine;
 use crate::volume_spec::{Flaw, Volume};
 use crate::witness::{Witness, Witnesses};
-use crate::world::{MEMBERS, Slot, State, World};
+use crate::world::{MEMBERS, NO_VOTE, Slot, State, World};
 
 pub mod completeness;
 pub mod durability;
@@ -21,6 +21,7 @@ pub mod hostile;
 pub mod membership;
 pub mod monotone;
 pub mod one_writer;
+pub mod openable;
 pub mod prefix;
 pub mod progress;
 pub mod reads;
@@ -43,6 +44,8 @@ pub enum Property {
     Monotone,
     /// P2: one writer at a time.
     OneWriter,
+    /// No segment is sealed for a recovery that it could not take.
+    Openable,
     /// P3: the recovered log is a prefix, cut at a consistency point.
     Prefix,
     /// A writer tells all that is durable, and no more.
@@ -55,7 +58,7 @@ pub enum Property {
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
@@ -63,6 +66,7 @@ impl Property {
         Self::Membership,
         Self::Monotone,
         Self::OneWriter,
+        Self::Openable,
         Self::Prefix,
         Self::Progress,
         Self::Reads,
@@ -80,6 +84,7 @@ impl Property {
             Self::Membership => "P8 membership",
             Self::Monotone => "P5 monotone",
             Self::OneWriter => "P2 one writer",
+            Self::Openable => "openable",
             Self::Prefix => "P3 prefix",
             Self::Progress => "progress",
             Self::Reads => "P4 reads",
@@ -124,6 +129,9 @@ pub(crate) fn of_slot<R: Rules>(slot: &Slot<R>, witnesses: &Witnesses) -> Option
     }
     if !garbage::holds(image) {
         return Some(Property::Garbage);
+    }
+    if !openable::holds(&slot.segment) {
+        return Some(Property::Openable);
     }
     (!completeness::holds(image)).then_some(Property::Completeness)
 }
@@ -190,7 +198,7 @@ fn read_quorums<'a, R: Rules>(
             .map(|position| world.slot(state, world.slot_index(group, position)).report)
             .collect();
         reports.sort_unstable();
-        if !found.contains(&reports) {
+        if !reports.contains(&NO_VOTE) && !found.contains(&reports) {
             found.push(reports);
         }
     }

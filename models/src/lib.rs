@@ -7,6 +7,7 @@
 //! explored, [`witness`] what each exploration must have met, [`story`] what a person may look at.
 #![forbid(unsafe_code)]
 
+mod action;
 pub mod configuration;
 mod intern;
 pub mod invariant;

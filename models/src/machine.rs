@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 
 use quorate_core::effect::{
-    CommandRefusal, Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput,
+    CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::floor::Floor;
 use quorate_core::id::{PgId, WriteId};
 use quorate_core::image::{SegmentImage, Survivor};
 use quorate_core::message::{ToSegment, ToWriter};
@@ -113,6 +114,7 @@ impl<R: Rules> World<R> {
         let is_late = after.records().len() > before.records().len()
             && slot.segment.heard() > after.history().epoch();
         saw.saw_if(is_late && answers.is_empty(), Witness::DurableAfterSeal);
+        saw.saw_if(before.floor().is_some() && after.floor().is_none(), Witness::Repaired);
         for (_, answer) in answers {
             match answer {
                 ToWriter::Ack { .. } => saw.saw(Witness::Acked),
@@ -186,12 +188,18 @@ impl<R: Rules> World<R> {
         let node = self.writers.get(writer);
         let mut machine = node.machine.clone();
         let mut effects = Vec::new();
-        let is_question = matches!(input, WriterInput::Confirm { .. });
+        let question = match input {
+            WriterInput::Confirm { ticket } => Some(ticket),
+            WriterInput::Publish
+            | WriterInput::Read { .. }
+            | WriterInput::Receive { .. }
+            | WriterInput::Resend { .. }
+            | WriterInput::Step { .. }
+            | WriterInput::Write { .. } => None,
+        };
         machine.step(input, &mut effects);
         let mut events = Vec::new();
-        if is_question {
-            events.push(Event::Asked);
-        }
+        events.extend(question.map(Event::Asked));
         let mut written: Vec<Record> = Vec::new();
         for effect in &effects {
             if let WriterEffect::Send { message: ToSegment::Append(append), .. } = effect {
@@ -203,8 +211,8 @@ impl<R: Rules> World<R> {
             let WriterEffect::Report(report) = effect else { continue };
             self.witness_report(report);
             match report {
-                Report::Confirmed { read_point, .. } => {
-                    events.push(Event::Confirmed(read_point.lsn()));
+                Report::Confirmed { ticket, read_point } => {
+                    events.push(Event::Confirmed(*ticket, read_point.lsn()));
                 }
                 Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
                 Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),
@@ -323,12 +331,46 @@ impl<R: Rules> World<R> {
 
     /// The disk of a segment is lost, and an empty one takes its place.
     pub(crate) fn lose(&self, slot: u32) -> SlotOutcome {
-        self.memos.local.get_or(u64::from(slot) << 32 | 7, || {
+        self.memos.local.get_or(u64::from(slot) << 32 | 6, || {
             let mut slot = self.slots.get(slot).slot.clone();
             let image = slot.segment.durable().lost(self.rules);
             slot.segment = Segment::recover_under(self.rules, image.clone());
             slot.disk = slot.disk.map(|_| Disk { image, writes: Vec::new() });
             slot.inbox.clear();
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        })
+    }
+
+    /// Leaves of a segment's log its history and membership and its first `kept` records, or nothing
+    /// at all, which are prefixes of a log that led to this state; it restarts knowing what it may
+    /// have said.
+    /// Only where every write is durable at once.
+    pub(crate) fn damage(&self, slot: u32, kept: Option<u8>) -> SlotOutcome {
+        let name = kept.map_or(u64::from(u8::MAX), u64::from);
+        let key = u64::from(slot) << 32 | name << 8 | 7;
+        self.memos.local.get_or(key, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let image = slot.segment.durable();
+            let floor = Some(Floor::of(image));
+            // Its log's header, with its name, is whole: without it, the segment doesn't restart.
+            let (group, geometry) = (image.group(), *image.geometry());
+            let Some(mut rest) = SegmentImage::join(group, geometry, image.incarnation()) else {
+                return SlotOutcome { slot: u32::MAX, replies: 0 };
+            };
+            if let Some(kept) = kept {
+                let write = SegmentWrite {
+                    promised: image.history().epoch(),
+                    history: Some(image.history().clone()),
+                    membership: Some(*image.membership()),
+                    end: image.end(),
+                    records: image.records().iter().take(usize::from(kept)).copied().collect(),
+                    ..SegmentWrite::default()
+                };
+                let _ = rest.apply_under(self.rules, &write);
+            }
+            let mark = SegmentWrite { floor, ..SegmentWrite::default() };
+            let _ = rest.apply_under(self.rules, &mark);
+            slot.segment = Segment::recover_under(self.rules, rest);
             SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
         })
     }

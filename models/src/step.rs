@@ -1,8 +1,6 @@
 //! The steps of a model: which there are in a state, and what each does. Every one of them runs
 //! the core's own machines.
 
-use std::fmt;
-
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::id::{Incarnation, PageId, PgId, Position, Ticket};
 use quorate_core::image::SegmentImage;
@@ -12,9 +10,9 @@ use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
-use serde::{Deserialize, Serialize};
 use stateright::{Model, Property};
 
+pub use crate::action::Action;
 use crate::configuration::Granularity;
 use crate::invariant;
 use crate::volume_spec::{Event, Volume};
@@ -22,151 +20,6 @@ use crate::witness::Witness;
 use crate::world::{
     Budget, Disk, SLOTS, Slot, State, VolumeOutcome, WRITERS, World, WriterOutcome,
 };
-
-/// One step. Segments are named by group and position, writers by the order of their epochs.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub enum Action {
-    /// An answer of a segment reaches its writer.
-    Answer {
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-        /// Which of its unsent answers.
-        index: u8,
-    },
-    /// A strict read arrives at an open writer.
-    Ask {
-        /// The writer.
-        writer: u8,
-    },
-    /// A segment crashes and restarts.
-    Crash {
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-        /// How many of the unsynced writes survived whole.
-        survivors: u8,
-        /// Whether the next one survived in part.
-        torn: bool,
-    },
-    /// A message of a writer reaches a segment.
-    Deliver {
-        /// The writer.
-        writer: u8,
-        /// Which of the messages it has sent, in the order of their hashes.
-        message: u8,
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-    },
-    /// The gossip answer on its way to a segment arrives.
-    Gossip {
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-    },
-    /// The disk of a segment is lost, and an empty one takes its place.
-    Lose {
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-    },
-    /// An open writer tells the VDL.
-    Publish {
-        /// The writer.
-        writer: u8,
-    },
-    /// A segment pulls from another one.
-    Pull {
-        /// Group of both.
-        group: u8,
-        /// The one that asks.
-        into: u8,
-        /// The one that answers.
-        from: u8,
-    },
-    /// The next writer starts its recovery.
-    Recover,
-    /// A writer sends a segment again what it may lack.
-    Resend {
-        /// The writer.
-        writer: u8,
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-    },
-    /// An open writer takes a step of a membership change.
-    Step {
-        /// The writer.
-        writer: u8,
-        /// Which of the configuration's steps.
-        step: u8,
-    },
-    /// A write of a segment is synced and reported durable.
-    Sync {
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-        /// Which of the writes under way.
-        index: u8,
-    },
-    /// An open writer writes a mini-transaction.
-    Write {
-        /// The writer.
-        writer: u8,
-        /// Which of the configuration's mini-transactions.
-        mtr: u8,
-    },
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |position: u8| {
-            Position::new(usize::from(position)).map_or_else(String::new, |p| p.to_string())
-        };
-        let nth = |writer: u8| u32::from(writer).saturating_add(1);
-        match *self {
-            Self::Answer { group, position, index } => {
-                write!(out, "answer {index} of g{group}{} arrives", name(position))
-            }
-            Self::Ask { writer } => write!(out, "writer {} gets a strict read", nth(writer)),
-            Self::Crash { group, position, survivors, torn } => {
-                let tail = if torn { ", the next one torn" } else { "" };
-                write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
-            }
-            Self::Deliver { writer, message, group, position } => {
-                let to = name(position);
-                write!(out, "message {message} of writer {} reaches g{group}{to}", nth(writer))
-            }
-            Self::Gossip { group, position } => {
-                write!(out, "the answer to its pull reaches g{group}{}", name(position))
-            }
-            Self::Lose { group, position } => {
-                write!(out, "g{group}{} loses its disk", name(position))
-            }
-            Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
-            Self::Pull { group, into, from } => {
-                write!(out, "g{group}{} pulls from {}", name(into), name(from))
-            }
-            Self::Recover => write!(out, "the next writer starts"),
-            Self::Resend { writer, group, position } => {
-                write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
-            }
-            Self::Step { writer, step } => write!(out, "writer {} takes step {step}", nth(writer)),
-            Self::Sync { group, position, index } => {
-                write!(out, "write {index} of g{group}{} is durable", name(position))
-            }
-            Self::Write { writer, mtr } => write!(out, "writer {} writes MTR {mtr}", nth(writer)),
-        }
-    }
-}
 
 impl<R: Rules> World<R> {
     /// Returns the state in which the first writer is open and nothing is written: what the core
@@ -211,6 +64,7 @@ impl<R: Rules> World<R> {
                 writes: self.configuration.writes,
                 crashes: self.configuration.crashes,
                 strict_reads: self.configuration.strict_reads,
+                damages: self.configuration.damages,
                 steps: self.configuration.steps_max,
                 losses: self.configuration.losses,
             },
@@ -284,7 +138,11 @@ impl<R: Rules> World<R> {
                 });
                 self.witnesses.saw_if(spans, Witness::SpansGroups);
             }
-            Event::Asked | Event::Confirmed(_) => {}
+            Event::Asked(_) => {
+                let others = volume.asked.values().count();
+                self.witnesses.saw_if(others > 0, Witness::AskedTwice);
+            }
+            Event::Confirmed(..) => {}
         }
     }
 
@@ -348,12 +206,21 @@ impl<R: Rules> World<R> {
             }
             Action::Ask { writer } => {
                 next.budget.strict_reads = next.budget.strict_reads.checked_sub(1)?;
-                let ticket = Ticket::new(u64::from(next.budget.strict_reads));
-                self.command(&mut next, writer, 2, WriterInput::Confirm { ticket });
+                // Tickets of a writer rise.
+                let asked =
+                    self.configuration.strict_reads.checked_sub(next.budget.strict_reads)?;
+                let what = 256 | u64::from(asked);
+                let ticket = Ticket::new(u64::from(asked));
+                self.command(&mut next, writer, what, WriterInput::Confirm { ticket });
             }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
                 let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
+                next.set_slot(at(group, position), outcome.slot);
+            }
+            Action::Damage { group, position, kept } => {
+                next.budget.damages = next.budget.damages.checked_sub(1)?;
+                let outcome = self.damage(state.slot(at(group, position)), kept);
                 next.set_slot(at(group, position), outcome.slot);
             }
             Action::Deliver { writer, message, group, position } => {
@@ -502,6 +369,11 @@ impl<R: Rules> World<R> {
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
+            }
+            if state.budget.damages > 0 {
+                let kept = (0..=as_u8(slot.segment.durable().records().len())).map(Some);
+                let damage = |kept| Action::Damage { group, position, kept };
+                actions.extend(kept.chain([None]).map(damage));
             }
             if self.configuration.granularity == Granularity::Split {
                 let outbox = 0..as_u8(slot.outbox.len());

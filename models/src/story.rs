@@ -131,6 +131,9 @@ impl<R: Rules> World<R> {
             Action::Crash { group, position, survivors, torn } => {
                 Action::Crash { group, position: first(group, position)?, survivors, torn }
             }
+            Action::Damage { group, position, kept } => {
+                Action::Damage { group, position: first(group, position)?, kept }
+            }
             Action::Deliver { writer, message, group, position } => {
                 Action::Deliver { writer, message, group, position: first(group, position)? }
             }

@@ -4,7 +4,9 @@
 //! is checked against it: a writer's reports must be steps that this volume can take too. Each way
 //! in which they can't be is a [`Flaw`], and each flaw belongs to a property.
 
-use quorate_core::id::{PageId, PgId};
+use std::collections::BTreeMap;
+
+use quorate_core::id::{PageId, PgId, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
@@ -25,9 +27,9 @@ pub struct EpochLog {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Event {
     /// A strict read arrived.
-    Asked,
-    /// The strict read that arrived last may be answered at this read point.
-    Confirmed(Lsn),
+    Asked(Ticket),
+    /// That strict read may be answered at this read point.
+    Confirmed(Ticket, Lsn),
     /// Commits at or under this LSN are acknowledged.
     Durable(Lsn),
     /// The epoch opened at this recovery point.
@@ -58,8 +60,9 @@ pub enum Flaw {
 pub struct Volume {
     /// By the order of epochs.
     pub epochs: Vec<EpochLog>,
-    /// What clients had been told when the strict read under way arrived.
-    pub asked: Option<Lsn>,
+    /// By the writer that they came to: the last strict read, and what clients had been told when
+    /// it arrived. A later one takes the place of the one before, which is never answered.
+    pub asked: BTreeMap<usize, (Ticket, Lsn)>,
 }
 
 impl Volume {
@@ -73,12 +76,14 @@ impl Volume {
             next.epochs.resize_with(epoch.saturating_add(1), EpochLog::default);
         }
         match event {
-            Event::Asked => next.asked = Some(next.told()),
-            Event::Confirmed(read_point) => {
-                if next.asked.take().is_some_and(|asked| asked > *read_point) {
-                    return Err(Flaw::StaleRead);
-                }
+            Event::Asked(ticket) => {
+                let told = next.told();
+                next.asked.insert(epoch, (*ticket, told));
             }
+            Event::Confirmed(ticket, read_point) => match next.asked.remove(&epoch) {
+                Some((asked, told)) if asked == *ticket && told <= *read_point => {}
+                Some(_) | None => return Err(Flaw::StaleRead),
+            },
             Event::Durable(vdl) => next.acknowledge(epoch, *vdl)?,
             Event::Opened(base) => next.open(epoch, *base)?,
             Event::Written(records) => next.write(epoch, records)?,

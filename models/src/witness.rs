@@ -46,10 +46,16 @@ witnesses! {
     RefusedBeyondLimit,
     /// A segment refused: another record has this LSN.
     RefusedConflict,
+    /// A segment refused: the epoch is too far above all that it has heard of.
+    RefusedEpochAhead,
     /// A segment refused: a higher epoch is promised.
     RefusedFenced,
     /// A segment refused: its log is full.
     RefusedFull,
+    /// A segment refused: its history takes no further recovery.
+    RefusedHistoryFull,
+    /// A segment refused to vote: its log was damaged.
+    RefusedImpaired,
     /// A segment refused a read that needs more than it holds.
     RefusedIncomplete,
     /// A segment refused: the message contradicts itself.
@@ -96,12 +102,16 @@ witnesses! {
     CrashKept,
     /// An append became durable after a seal and was not acknowledged.
     DurableAfterSeal,
+    /// A strict read arrived while another one was under way.
+    AskedTwice,
     /// A read was answered.
     ReadServed,
     /// A strict read was confirmed.
     Confirmed,
     /// A strict read was refused by a segment that had promised a higher epoch.
     ConfirmRefused,
+    /// A damaged segment had again all that it may have acknowledged.
+    Repaired,
     /// A mini-transaction spans groups.
     SpansGroups,
     /// A write was reported durable before an earlier one.
@@ -126,6 +136,8 @@ witnesses! {
     StepAsk,
     /// A step of this kind changed a state.
     StepCrash,
+    /// A step of this kind changed a state.
+    StepDamage,
     /// A step of this kind changed a state.
     StepDeliver,
     /// A step of this kind changed a state.
@@ -152,6 +164,7 @@ impl Witness {
             Action::Answer { .. } => Self::StepAnswer,
             Action::Ask { .. } => Self::StepAsk,
             Action::Crash { .. } => Self::StepCrash,
+            Action::Damage { .. } => Self::StepDamage,
             Action::Deliver { .. } => Self::StepDeliver,
             Action::Gossip { .. } => Self::StepGossip,
             Action::Lose { .. } => Self::StepLose,
@@ -173,8 +186,11 @@ impl Witness {
             Refusal::Behind { .. } => Self::RefusedBehind,
             Refusal::BeyondLimit { .. } => Self::RefusedBeyondLimit,
             Refusal::Conflict { .. } => Self::RefusedConflict,
+            Refusal::EpochAhead { .. } => Self::RefusedEpochAhead,
             Refusal::Fenced { .. } => Self::RefusedFenced,
             Refusal::Full => Self::RefusedFull,
+            Refusal::HistoryFull => Self::RefusedHistoryFull,
+            Refusal::Impaired => Self::RefusedImpaired,
             Refusal::Incomplete { .. } => Self::RefusedIncomplete,
             Refusal::Malformed => Self::RefusedMalformed,
             Refusal::Oversized => Self::RefusedOversized,

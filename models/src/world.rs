@@ -36,6 +36,9 @@ pub(crate) const GROUPS: usize = 2;
 /// The most segments of a group.
 pub(crate) const MEMBERS: usize = SEGMENTS_MAX;
 
+/// The report of a segment that answers no seal.
+pub(crate) const NO_VOTE: u32 = u32::MAX;
+
 /// One state, in numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
@@ -72,6 +75,7 @@ pub(crate) struct Budget {
     pub(crate) writes: u8,
     pub(crate) crashes: u8,
     pub(crate) strict_reads: u8,
+    pub(crate) damages: u8,
     pub(crate) steps: u8,
     pub(crate) losses: u8,
 }
@@ -101,7 +105,8 @@ pub(crate) struct Disk {
 #[derive(Clone, Debug)]
 pub(crate) struct SlotNode<R: Rules> {
     pub(crate) slot: Slot<R>,
-    /// Number of the report that the segment would answer a seal with.
+    /// Number of the report that the segment would answer a seal with; `u32::MAX` if it has no
+    /// vote.
     pub(crate) report: u32,
     /// The interned number of each unsent answer.
     pub(crate) answers: Vec<u32>,
@@ -289,7 +294,11 @@ impl<R: Rules> World<R> {
     }
 
     pub(crate) fn intern_slot(&self, slot: Slot<R>) -> u32 {
-        let report = self.reports.intern(slot.segment.report());
+        let report = if slot.segment.has_vote() {
+            self.reports.intern(slot.segment.report())
+        } else {
+            NO_VOTE
+        };
         let intern = |(_, message): &(_, ToWriter)| self.to_writer.intern(message.clone());
         let answers = slot.outbox.iter().map(intern).collect();
         let broken = invariant::of_slot(&slot, &self.witnesses);
@@ -388,9 +397,10 @@ impl<R: Rules> World<R> {
 
     /// Returns `state` with the fingerprint of its canonical form.
     pub(crate) fn canonical(&self, mut state: State) -> State {
-        let Budget { writers, writes, crashes, strict_reads, steps, losses } = state.budget;
-        let budget =
-            u64::from_le_bytes([writers, writes, crashes, strict_reads, steps, losses, 0, 0]);
+        let Budget { writers, writes, crashes, strict_reads, damages, steps, losses } =
+            state.budget;
+        let budget = [writers, writes, crashes, strict_reads, damages, steps, losses, 0];
+        let budget = u64::from_le_bytes(budget);
         let flaw = state.flaw.map_or(0, |flaw| 1 + flaw as u64);
         let mut hash = combine(combine(self.seed, budget), flaw);
         hash = combine(hash, self.volumes.hash(state.volume));

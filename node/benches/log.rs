@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use quorate_core::consistency::Vdl;
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -87,7 +86,7 @@ fn write(lsn: u64, bytes: &[u8]) -> SegmentWrite {
         cpl: true,
         payload: payload::describe(group, page, lsn, bytes).unwrap(),
     };
-    SegmentWrite { promised: EPOCH, history: None, vdl: Vdl::ZERO, records: vec![record] }
+    SegmentWrite { promised: EPOCH, records: vec![record], ..SegmentWrite::default() }
 }
 
 /// One file, made longer by every frame: what the log did before its second format. No thread hands
@@ -132,7 +131,10 @@ fn ahead(directory: &Path, warm_up: u64, frames: u64) -> io::Result<Vec<Duration
         let number = log.append(&write, &[&page]).unwrap();
         let mut is_durable = false;
         while !is_durable {
-            env.wait(None, &mut events)?;
+            match log.commit() {
+                Some(event) => events.push(event),
+                None => env.wait(None, &mut events)?,
+            }
             for event in events.drain(..) {
                 if let Event::Durable { through } = event {
                     log.settle(through);

@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
+pub mod etcd;
 pub mod floor;
+mod grpc;
 pub mod report;
 mod run;
+pub mod start;
 pub mod takeover;
 mod volume;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use quorate_core::id::{PageId, PgId, Position, Ticket};
 
 use crate::config::VolumeId;
-use crate::connection::{Connection, ConnectionError, READ_BYTES};
+use crate::connection::{Connection, ConnectionError};
 use crate::status::Blocking;
 use crate::volume::{Committed, Consistency, PageImage, PageVersion};
 use crate::wire::client::{
@@ -85,7 +85,6 @@ pub struct Client {
     connection: Connection<Blocking>,
     welcome: ClientWelcome,
     last: u64,
-    buffer: Vec<u8>,
     patience: Duration,
 }
 
@@ -110,13 +109,12 @@ impl Client {
         let position = position.ok_or(ClientError::Unexpected)?;
         let hello = Hello { volume, group, position, role: Role::Client };
         connection.send(Arc::new(wire::encode(&Envelope::Hello(hello), &[])?));
-        let mut buffer = vec![0; READ_BYTES];
-        let welcome = match exchange(&mut connection, &mut buffer, patience)? {
+        let welcome = match exchange(&mut connection, patience)? {
             (Envelope::ClientWelcome(welcome), _) => welcome,
             (Envelope::Refused(refusal), _) => return Err(ClientError::Hello(refusal)),
             _ => return Err(ClientError::Unexpected),
         };
-        Ok(Self { connection, welcome, last: 0, buffer, patience })
+        Ok(Self { connection, welcome, last: 0, patience })
     }
 
     /// Returns what the writer said first.
@@ -171,7 +169,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when none comes.
     pub fn receive(&mut self) -> Result<(Ticket, Outcome), ClientError> {
-        let (envelope, bytes) = exchange(&mut self.connection, &mut self.buffer, self.patience)?;
+        let (envelope, bytes) = exchange(&mut self.connection, self.patience)?;
         let Envelope::ToClient(ClientReply { ticket, answer }) = envelope else {
             return Err(ClientError::Unexpected);
         };
@@ -247,12 +245,11 @@ impl Client {
 /// Writes what is queued and waits for the next frame.
 fn exchange(
     connection: &mut Connection<Blocking>,
-    buffer: &mut [u8],
     patience: Duration,
 ) -> Result<(Envelope, Vec<u8>), ClientError> {
     connection.ready(true, true);
     connection.flush()?;
-    match connection.receive(buffer)? {
+    match connection.receive()? {
         Some(frame) => Ok((frame.envelope, frame.payload)),
         None => Err(ClientError::TimedOut(patience)),
     }

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use crate::env::Stream;
 use crate::wire::{self, Decoded, Frame, WireError};
 
-/// How much is read from a stream at once. The driver lends a buffer of this size to all.
-pub const READ_BYTES: usize = 256 << 10;
+/// How much memory a connection begins with for what it reads. It grows while reads fill it.
+const READ_BYTES_MIN: usize = 4 << 10;
+
+/// How much memory a connection has at most for what it reads, but for a longer frame.
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// The most frames that one write takes.
 const GATHER_MAX: usize = 32;
@@ -31,15 +34,19 @@ pub enum ConnectionError {
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    /// Bytes read; those before `start` have been taken.
+    /// Memory for bytes read: they lie from `start` to `end`.
     inbound: Vec<u8>,
     start: usize,
+    end: usize,
     /// How many bytes behind `start` make a difference.
     needed: usize,
     outbound: VecDeque<Arc<Vec<u8>>>,
     /// How much of the first outbound frame is written.
     written: usize,
     backlog: usize,
+    /// How many bytes were ever read, and written.
+    received: u64,
+    sent: u64,
     /// What the last events said and no attempt has refuted.
     readable: bool,
     writable: bool,
@@ -52,10 +59,13 @@ impl<S: Stream> Connection<S> {
             stream,
             inbound: Vec::new(),
             start: 0,
+            end: 0,
             needed: wire::HEADER_BYTES,
             outbound: VecDeque::new(),
             written: 0,
             backlog: 0,
+            received: 0,
+            sent: 0,
             readable: false,
             writable: false,
         }
@@ -98,6 +108,7 @@ impl<S: Stream> Connection<S> {
 
     fn advance(&mut self, count: usize) {
         self.backlog = self.backlog.saturating_sub(count);
+        self.sent = self.sent.saturating_add(count as u64);
         self.written = self.written.saturating_add(count);
         while let Some(first) = self.outbound.front()
             && first.len() <= self.written
@@ -107,14 +118,14 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Returns the next whole frame, and reads through `buffer` while there is none; `None` when
-    /// the stream has no more bytes now.
+    /// Returns the next whole frame, and reads while there is none; `None` when the stream has no
+    /// more bytes now.
     ///
     /// # Errors
     /// [`ConnectionError`] ends the connection.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<Frame>, ConnectionError> {
+    pub fn receive(&mut self) -> Result<Option<Frame>, ConnectionError> {
         loop {
-            let unread = self.inbound.get(self.start..).unwrap_or(&[]);
+            let unread = self.inbound.get(self.start..self.end).unwrap_or(&[]);
             if unread.len() >= self.needed {
                 match wire::decode(unread)? {
                     Decoded::Frame { frame, length } => {
@@ -131,21 +142,68 @@ impl<S: Stream> Connection<S> {
             if !self.readable {
                 return Ok(None);
             }
-            self.inbound.drain(..self.start);
-            self.start = 0;
-            match self.stream.read(buffer) {
+            self.make_room();
+            let room = self.inbound.get_mut(self.end..).unwrap_or_default();
+            match self.stream.read(room) {
                 Ok(0) => return Err(ConnectionError::Closed),
-                Ok(count) => self.inbound.extend_from_slice(buffer.get(..count).unwrap_or(&[])),
+                Ok(count) => {
+                    self.received = self.received.saturating_add(count as u64);
+                    self.end = self.end.saturating_add(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
+    /// Makes room behind what was read, for what makes a difference at least.
+    fn make_room(&mut self) {
+        let unread = self.end.saturating_sub(self.start);
+        let is_full = self.end == self.inbound.len();
+        let memory = self.inbound.len();
+        let size = if self.needed > memory {
+            self.needed.max(READ_BYTES_MIN)
+        } else if unread == 0 && memory > READ_BYTES_MAX {
+            // A long frame is over.
+            READ_BYTES_MAX
+        } else if is_full && memory < READ_BYTES_MAX {
+            memory.saturating_mul(2)
+        } else {
+            memory
+        };
+        if size != memory {
+            let mut inbound = vec![0; size];
+            let kept = self.inbound.get(self.start..self.end).unwrap_or(&[]);
+            if let Some(place) = inbound.get_mut(..unread) {
+                place.copy_from_slice(kept);
+            }
+            self.inbound = inbound;
+        } else if (self.start > 0 && (is_full || unread == 0))
+            || self.start.saturating_add(self.needed) > memory
+        {
+            self.inbound.copy_within(self.start..self.end, 0);
+        } else {
+            return;
+        }
+        (self.start, self.end) = (0, unread);
+    }
+
     /// Returns whether [`Connection::receive`] may have something to return.
     #[must_use]
     pub const fn is_readable(&self) -> bool {
         self.readable
+    }
+
+    /// Returns how many bytes have come, in all.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Returns how many bytes have come and gone, in all.
+    #[must_use]
+    pub const fn moved(&self) -> u64 {
+        self.received.saturating_add(self.sent)
     }
 
     /// Returns how many bytes are queued and not written.
@@ -224,12 +282,11 @@ mod tests {
                 sender.send(Arc::new(frame));
             }
             let mut received = Vec::new();
-            let mut buffer = vec![0; 100];
-            while received.len() < lengths.len() {
+                while received.len() < lengths.len() {
                 sender.ready(true, true);
                 sender.flush().unwrap();
                 receiver.ready(true, true);
-                while let Some(frame) = receiver.receive(&mut buffer).unwrap() {
+                while let Some(frame) = receiver.receive().unwrap() {
                     received.push(frame);
                 }
             }
@@ -249,7 +306,7 @@ mod tests {
         stream.bytes.borrow_mut().extend(b"SSH-2.0-OpenSSH_9.9 and so on\r\n");
         let mut connection = Connection::new(stream);
         connection.ready(true, false);
-        let error = connection.receive(&mut [0; 64]).unwrap_err();
+        let error = connection.receive().unwrap_err();
         assert!(matches!(error, ConnectionError::Wire(WireError::NotQuorate)));
     }
 }

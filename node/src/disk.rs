@@ -8,7 +8,7 @@ use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::{
     self, Floor, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note,
 };
@@ -171,8 +171,9 @@ impl<L: LogFile> SegmentLog<L> {
         let image = SegmentImage::create(identity.group, identity.geometry)
             .ok_or(OpenError::OtherSegment { found: identity })?;
         let replaying = Replaying::new(&file, identity, image, header_bytes as u64);
-        let Replayed { image, payloads, next, at, doubtful } = replaying.run()?;
-        let replay = Replay { frames: next, cut_bytes: file.length().saturating_sub(at) };
+        let Replayed { image, payloads, next, at, doubtful, is_torn } = replaying.run()?;
+        let cut_bytes = if is_torn { file.length().saturating_sub(at) } else { 0 };
+        let replay = Replay { frames: next, cut_bytes };
         // What was read may be in memory only; from here on it counts as durable.
         file.settle(doubtful.min(at), at)?;
         let log = Self {
@@ -205,6 +206,11 @@ impl<L: LogFile> SegmentLog<L> {
         self.waiting.insert(number, WaitingFrame { end, payloads });
         self.file.submit(number, frame, note);
         Ok(number)
+    }
+
+    /// Begins to make durable what was appended; see [`LogFile::commit`].
+    pub fn commit(&mut self) -> Option<Event> {
+        self.file.commit()
     }
 
     /// Takes the report that all frames up to number `through` are durable.

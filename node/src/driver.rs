@@ -12,7 +12,7 @@ use quorate_core::rules::{Rules, Sound};
 
 use crate::clock::Moment;
 use crate::config::NodeConfig;
-use crate::connection::{Connection, ConnectionError, READ_BYTES};
+use crate::connection::{Connection, ConnectionError};
 use crate::disk::{Replay, SegmentLog};
 use crate::env::{Environment, Event, Token};
 use crate::format::{self, LogIdentity};
@@ -24,14 +24,13 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 mod caller;
 mod error;
 
-use caller::{Caller, CallerRole, asks_too_much, epoch_of, is_paused};
+use caller::{
+    Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
+};
 pub use error::NodeError;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
-
-/// How long a caller may take to say who it is.
-const GREETING_MAX: Duration = Duration::from_secs(5);
 
 /// How long after its last write an idle segment marks its log as durable.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -74,7 +73,6 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     busy: BTreeSet<Token>,
     /// Links that may have something to read.
     busy_links: BTreeSet<Position>,
-    buffer: Vec<u8>,
     outgoing: Vec<Outgoing>,
 }
 
@@ -141,7 +139,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
             links,
             busy: BTreeSet::new(),
             busy_links: BTreeSet::new(),
-            buffer: vec![0; READ_BYTES],
             outgoing: Vec::new(),
         };
         Ok((node, replay))
@@ -165,6 +162,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
     pub fn turn(&mut self) -> Result<(), NodeError> {
         self.tick()?;
         self.flush();
+        if let Some(event) = self.host.commit() {
+            self.take_event(event)?;
+            self.flush();
+        }
         let mut events = Vec::new();
         let deadline = self.deadline();
         self.env.wait(Some(deadline), &mut events)?;
@@ -236,7 +237,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 continue;
             }
             let since = self.env.now();
-            self.callers.insert(token, Caller { connection, role: CallerRole::Unknown, since });
+            self.callers.insert(token, Caller::new(connection, since));
         }
     }
 
@@ -244,7 +245,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
     fn serve_links(&mut self) -> Result<(), NodeError> {
         for position in std::mem::take(&mut self.busy_links) {
             while let Some(link) = self.links.get_mut(&position) {
-                match link.next(&mut self.env, &mut self.buffer) {
+                match link.next(&mut self.env) {
                     None => break,
                     Some(LinkEvent::Down) => self.gossip.lost(position),
                     // Somebody to ask.
@@ -304,7 +305,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                     self.busy.insert(token);
                     break;
                 }
-                match caller.connection.receive(&mut self.buffer) {
+                match caller.connection.receive() {
                     Ok(None) => {
                         self.busy.remove(&token);
                         break;
@@ -476,12 +477,13 @@ impl<E: Environment, R: Rules> Node<E, R> {
     /// are.
     fn tick(&mut self) -> Result<(), NodeError> {
         let now = self.env.now();
-        for link in self.links.values_mut() {
-            link.tick(&mut self.env, now);
+        for (position, link) in &mut self.links {
+            if link.tick(&mut self.env, now) {
+                self.gossip.lost(*position);
+            }
         }
-        self.callers.retain(|_, caller| {
-            !matches!(caller.role, CallerRole::Unknown) || now.since(caller.since) < GREETING_MAX
-        });
+        let waits_for_disk = waits_for_disk(&self.host);
+        self.callers.retain(|_, caller| caller.is_alive(waits_for_disk, now));
 
         self.mark(now)?;
 
@@ -577,6 +579,12 @@ impl<E: Environment, R: Rules> Node<E, R> {
             let directory = self.config.directory.clone();
             NodeError::Host { directory, error }
         })
+    }
+
+    /// Returns how many links are up, and how many callers there are.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        (self.links.values().filter(|link| link.is_up()).count(), self.callers.len())
     }
 
     /// Returns how the segment is.

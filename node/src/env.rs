@@ -10,6 +10,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::format::Note;
@@ -98,8 +99,9 @@ pub trait LogFile {
     /// anything but zero. The last bytes written may be zeros too, and lie behind it.
     fn length(&self) -> u64;
 
-    /// Returns the notes that were whole when the log was opened, in any order. The note of a
-    /// submission that was reported durable is among them, or that of a later one; others may be.
+    /// Returns the notes beside the log that were whole when it was opened, in any order. What they
+    /// say was durable was, and once a log has been marked as idle (see [`LogFile::submit`]) one
+    /// of them says all that was durable then.
     fn notes(&self) -> &[Note];
 
     /// Cuts the log: makes every byte at or behind `length` zero, and that, and all bytes before
@@ -111,12 +113,22 @@ pub trait LogFile {
     /// As the operating system reports them.
     fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()>;
 
-    /// Appends `frame` after all earlier ones, keeps `note` instead of an older one, and makes
-    /// both durable, some time later. Then comes [`Event::Durable`] with `number` or a higher one;
-    /// numbers rise. Until then a crash may leave any part of the frame, the note, both or none;
-    /// of the notes before it, at least the newest durable one stays whole.
+    /// Appends `frame` after all earlier ones, keeps `note`, and makes both durable, some time
+    /// after the next [`LogFile::commit`]. Then comes [`Event::Durable`] with `number` or a higher
+    /// one; numbers rise. Until then a crash may leave any part of the frame, the note, both or
+    /// none; of the notes before it, at least the newest durable one stays whole.
+    ///
+    /// A note is kept in the log's own space, behind the frames submitted together with this one,
+    /// and beside the log if none was kept there for [`NOTE_AFTER`].
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note);
+
+    /// Begins to make durable what was submitted, and returns what has become of it if that is
+    /// known already. A loop calls this before it waits for events.
+    fn commit(&mut self) -> Option<Event>;
 }
+
+/// How long a log goes without a note beside it while frames are written.
+pub const NOTE_AFTER: Duration = Duration::from_millis(50);
 
 /// Wakes a loop from another thread.
 pub trait Waker: Clone + Send + 'static {
@@ -191,6 +203,9 @@ pub trait Environment {
 
     /// Returns what wakes this environment's loop.
     fn waker(&self) -> Self::Waker;
+
+    /// Lets the other threads of this process go on for a moment. Returns whether there may be any.
+    fn rest(&self) -> bool;
 
     /// Waits until something has happened, or until `deadline`, and appends what has to `events`.
     ///

@@ -23,7 +23,8 @@
 //!         76  CRC-32C of the salt, the number and the envelope
 //!         80  the envelope: the write with its records; then their payloads, one after the other
 //! slot     0  magic "QRTNOTES"
-//!          8  how many slots were written before this one, 64 bits
+//!          8  how many slots were written before this one, or, in the log's own space, where it
+//!             begins there; 64 bits
 //!         16  note, as in a frame
 //!         64  CRC-32C of the salt and of bytes 0 to 64
 //! ```
@@ -35,8 +36,13 @@
 //! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
 //! size, which the number of the file gives. All but the last [`SLOTS_BYTES`] of a file are its
 //! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
-//! each. Every group of frames is written together with one of the two slots of the last file that
-//! it touches, in turn, and one sync covers both.
+//! each, written in turn.
+//!
+//! Frames are written in groups, each with one write of whole blocks, since what a sync costs is
+//! the number of places that the disk has to go to. The last bytes of its last block are a slot
+//! with the note: the frames that follow take its place. One of the two slots at the end of the
+//! file is written as well now and then, when a segment gets idle, and when there is no room
+//! behind the frames: far from them, for a disk that loses a whole region.
 //!
 //! Notes tell a torn tail from rot. A crash can lose or tear any of the bytes that were written
 //! since the last sync, also out of order. A note speaks only of what syncs *before* it made
@@ -44,7 +50,7 @@
 //! and a whole note, in a slot or in a frame's header behind it, says that the log was durable
 //! beyond it, then it was good once: that is corruption. Otherwise it and all behind it were never
 //! counted as durable, and are cut off. A damaged header of a frame can't hide that frames were
-//! durable, since slots are far from it.
+//! durable, since slots lie in other sectors, and those at the end of a file far away.
 
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
@@ -75,8 +81,14 @@ pub const FRAME_HEADER_BYTES: usize = 80;
 /// What a frame begins with.
 pub const FRAME_MAGIC: [u8; 8] = *b"QRTFRAME";
 
+/// What a slot begins with.
+pub const SLOT_MAGIC: [u8; 8] = *b"QRTNOTES";
+
 /// The length of a slot.
 pub const SLOT_BYTES: usize = 68;
+
+/// The length of the blocks in which a log is written.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// The distance of the slots of a file: more than a disk tears at once.
 pub const SLOT_STRIDE: u64 = 4096;
@@ -95,8 +107,6 @@ pub const FILE_BYTES_FIRST: u64 = 1 << 20;
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
 
 const FILE_MAGIC: [u8; 8] = *b"QUORLOG\n";
-
-const SLOT_MAGIC: [u8; 8] = *b"QRTNOTES";
 
 /// The length of a magic, a number and a note: frames and slots begin with them.
 const STATEMENT_BYTES: usize = 64;
@@ -287,7 +297,8 @@ fn decode_statement(magic: [u8; 8], bytes: &[u8]) -> Option<(u64, Note)> {
     Some((value(number), Note { durable: value(durable), floor }))
 }
 
-/// Returns the bytes of the slot that is written after `sequence` others.
+/// Returns the bytes of the slot that is written after `sequence` others, or that begins there in
+/// the log's own space.
 #[must_use]
 pub fn encode_slot(salt: u64, sequence: u64, note: &Note) -> Vec<u8> {
     let mut slot = encode_statement(SLOT_MAGIC, sequence, note);
@@ -296,8 +307,8 @@ pub fn encode_slot(salt: u64, sequence: u64, note: &Note) -> Vec<u8> {
     slot
 }
 
-/// Returns how many slots were written before this one, and its note; `None` for bytes that are
-/// not a whole slot of this log.
+/// Returns how many slots were written before this one, or where it begins, and its note; `None`
+/// for bytes that are not a whole slot of this log.
 #[must_use]
 pub fn decode_slot(salt: u64, bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Note)> {
     let (covered, checksum) = bytes.split_last_chunk::<4>()?;

@@ -1,6 +1,6 @@
 //! One segment with its log: the machine's inputs on one side, its effects on the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use quorate_core::epoch::VolumeEpoch;
@@ -13,7 +13,7 @@ use quorate_core::rules::{Rules, Sound};
 use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::Floor;
 use crate::payload;
 use crate::wire::{self, Envelope, Status, WireError};
@@ -88,11 +88,17 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         payload: &[u8],
         outgoing: &mut Vec<Outgoing>,
     ) -> Result<(), HostError> {
-        let envelope = Envelope::ToSegment(message);
-        let payloads: BTreeMap<Lsn, &[u8]> = payload::cut(envelope.records(), payload)
-            .map(|(record, bytes)| (record.lsn, bytes))
-            .collect();
-        let Envelope::ToSegment(message) = envelope.clone() else { return Ok(()) };
+        let records = match &message {
+            ToSegment::Append(append) => append.records.clone(),
+            ToSegment::Pulled(pulled) => pulled.records.clone(),
+            ToSegment::Behind { .. }
+            | ToSegment::Confirm(_)
+            | ToSegment::Install(_)
+            | ToSegment::Pull(_)
+            | ToSegment::Read(_)
+            | ToSegment::Seal(_) => Vec::new(),
+        };
+        let payloads = Payloads::of(&records, payload);
         self.step(SegmentInput::Receive { from, message }, &payloads, outgoing)
     }
 
@@ -101,7 +107,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     /// # Errors
     /// [`HostError`] when the segment has to stop.
     pub fn pull(&mut self, from: Position, outgoing: &mut Vec<Outgoing>) -> Result<(), HostError> {
-        self.step(SegmentInput::Pull { from }, &BTreeMap::new(), outgoing)
+        self.step(SegmentInput::Pull { from }, &Payloads::default(), outgoing)
     }
 
     /// Takes the report that the log's frames up to number `through` are durable.
@@ -115,7 +121,12 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         }
         self.log.note(Floor::of(self.segment.durable()));
         keep_last_acks(&mut self.effects);
-        self.carry_out(&BTreeMap::new(), outgoing)
+        self.carry_out(&Payloads::default(), outgoing)
+    }
+
+    /// Begins to make durable what was submitted; see [`LogFile::commit`].
+    pub fn commit(&mut self) -> Option<Event> {
+        self.log.commit()
     }
 
     /// Appends a frame that changes nothing: it shows a later start that everything before it was
@@ -127,10 +138,8 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         let durable = self.segment.durable();
         let write = SegmentWrite {
             promised: durable.promised(),
-            history: None,
-            membership: None,
             vdl: durable.vdl(),
-            records: Vec::new(),
+            ..SegmentWrite::default()
         };
         self.log.append(&write, &[])?;
         Ok(())
@@ -139,7 +148,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     fn step(
         &mut self,
         input: SegmentInput,
-        payloads: &BTreeMap<Lsn, &[u8]>,
+        payloads: &Payloads<'_>,
         outgoing: &mut Vec<Outgoing>,
     ) -> Result<(), HostError> {
         self.segment.step(input, &mut self.effects);
@@ -148,7 +157,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
 
     fn carry_out(
         &mut self,
-        payloads: &BTreeMap<Lsn, &[u8]>,
+        payloads: &Payloads<'_>,
         outgoing: &mut Vec<Outgoing>,
     ) -> Result<(), HostError> {
         let mut effects = std::mem::take(&mut self.effects);
@@ -180,12 +189,12 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         &mut self,
         id: WriteId,
         write: &SegmentWrite,
-        payloads: &BTreeMap<Lsn, &[u8]>,
+        payloads: &Payloads<'_>,
     ) -> Result<(), HostError> {
         // The records of a write are some of those of the message that brought it about.
         let payload = |record: &Record| {
             let lsn = record.lsn;
-            payloads.get(&lsn).copied().ok_or(ReadError::Unknown { lsn })
+            payloads.get(lsn).ok_or(ReadError::Unknown { lsn })
         };
         let payloads: Vec<&[u8]> =
             write.records.iter().map(payload).collect::<Result<_, ReadError>>()?;
@@ -217,6 +226,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             heard: self.segment.heard(),
             promised: durable.promised(),
             history: durable.history().epoch(),
+            history_ranges: durable.history().ranges().len() as u64,
             records: durable.records().len() as u64,
             log_bytes: self.log.bytes(),
         }
@@ -251,6 +261,30 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     #[must_use]
     pub const fn waiting_bytes(&self) -> u64 {
         self.log.waiting_bytes()
+    }
+}
+
+/// The payloads of the records of one message, by LSN.
+#[derive(Debug, Default)]
+struct Payloads<'a>(Vec<(Lsn, &'a [u8])>);
+
+impl<'a> Payloads<'a> {
+    fn of(records: &[Record], bytes: &'a [u8]) -> Self {
+        let mut payloads = Vec::with_capacity(records.len());
+        let mut rest = bytes;
+        for record in records {
+            let Some((own, others)) = rest.split_at_checked(payload::length(record)) else { break };
+            payloads.push((record.lsn, own));
+            rest = others;
+        }
+        // Records rise by LSN, but for those of a broken peer, which the segment refuses.
+        payloads.sort_by_key(|(lsn, _)| *lsn);
+        Self(payloads)
+    }
+
+    fn get(&self, lsn: Lsn) -> Option<&'a [u8]> {
+        let at = self.0.binary_search_by_key(&lsn, |(lsn, _)| *lsn).ok()?;
+        self.0.get(at).map(|(_, bytes)| *bytes)
     }
 }
 

@@ -301,27 +301,93 @@ mod frontiers {
 mod handovers {
     use super::*;
 
-    /// Bytes that get lost, or come twice, between the loop and the disk are acknowledged all the
-    /// same.
+    /// What a thread and a loop write, in the order of their writing.
+    #[derive(Debug, Default)]
+    struct Written {
+        bytes: loom::sync::Mutex<Vec<u8>>,
+        /// Whether somebody is at it.
+        is_busy: loom::sync::atomic::AtomicBool,
+    }
+
+    impl Written {
+        fn append(&self, group: &[Vec<u8>], through: u64) {
+            let was_busy = self.is_busy.swap(true, StdOrdering::Relaxed);
+            assert!(!was_busy, "two write at once: groups can change places");
+            let mut bytes = self.bytes.lock().unwrap();
+            bytes.extend(group.concat());
+            assert_eq!(bytes.len() as u64, through, "a number covers its bytes");
+            drop(bytes);
+            self.is_busy.store(false, StdOrdering::Relaxed);
+        }
+    }
+
+    /// How the loop makes what it added durable.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Commit {
+        Claim,
+        Forget,
+        Offer,
+        TakeAnyway,
+    }
+
+    /// Adds a frame for each of `commits` and commits it so, beside a thread that writes.
+    fn write(commits: &'static [Commit]) {
+        let handover = Arc::new(handover::Handover::new());
+        let written = Arc::new(Written::default());
+        let writer = {
+            let (handover, written) = (Arc::clone(&handover), Arc::clone(&written));
+            thread::spawn(move || {
+                let mut spare = Vec::new();
+                while let Some(through) = handover.exchange(&mut spare) {
+                    written.append(&spare, through);
+                    handover.release();
+                }
+            })
+        };
+        let mut spare = Vec::new();
+        for (number, commit) in (1..).zip(commits) {
+            handover.add(b"x".to_vec(), number);
+            match commit {
+                Commit::Claim => {
+                    if let handover::Claim::Mine(through) = handover.claim(&mut spare) {
+                        written.append(&spare, through);
+                        handover.release();
+                    }
+                }
+                Commit::Forget => {}
+                Commit::Offer => handover.offer(),
+                Commit::TakeAnyway => {
+                    handover.release();
+                    if let handover::Claim::Mine(through) = handover.claim(&mut spare) {
+                        written.append(&spare, through);
+                        handover.release();
+                    }
+                }
+            }
+        }
+        handover.close();
+        writer.join().unwrap();
+        assert_eq!(written.bytes.lock().unwrap().len(), commits.len());
+    }
+
+    /// Bytes that get lost, or come twice, or change places between the loop and the disk are
+    /// acknowledged all the same.
     #[test]
     fn every_frame_is_written_once_in_order() {
-        holds(|| {
-            let handover = Arc::new(handover::Handover::new());
-            let writer = {
-                let handover = Arc::clone(&handover);
-                thread::spawn(move || {
-                    let (mut file, mut spare) = (Vec::new(), Vec::new());
-                    while let Some(through) = handover.exchange(&mut spare) {
-                        file.extend_from_slice(&spare);
-                        assert_eq!(file.len() as u64, through, "a number covers its bytes");
-                    }
-                    file
-                })
-            };
-            handover.add(b"a", 1);
-            handover.add(b"b", 2);
-            handover.close();
-            assert_eq!(writer.join().unwrap(), b"ab");
-        });
+        holds(|| write(&[Commit::Offer, Commit::Claim]));
+        holds(|| write(&[Commit::Claim, Commit::Offer, Commit::Claim]));
+        holds(|| write(&[Commit::Offer, Commit::Offer]));
+    }
+
+    /// What nobody committed when a log is closed is written then.
+    #[test]
+    fn closing_leaves_nothing_behind() {
+        holds(|| write(&[Commit::Offer, Commit::Forget]));
+    }
+
+    /// The first test has to be able to fail.
+    #[test]
+    fn a_loop_that_does_not_wait_for_the_thread_is_noticed() {
+        fails(|| write(&[Commit::Offer, Commit::TakeAnyway]));
     }
 }

@@ -1,4 +1,9 @@
 //! A connection that this process keeps up: dialled, greeted, and dialled again when it ends.
+//!
+//! It ends too when the other side is silent, although it was asked how it is: its machine may be
+//! gone without a word, or its process hang. And it ends when the other side takes so little that
+//! too much is queued; what was queued is dropped, and whoever uses the link sends again what is
+//! missed once it is up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +23,15 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long a connection may take to come about and to be greeted.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
+/// After so long without a byte from the other side it is asked how it is.
+const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// How long it may take to say anything then.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// The most bytes that are queued for the other side, of all kinds of messages together.
+pub(crate) const BACKLOG_BYTES_MAX: usize = 48 << 20;
+
 /// A connection to one segment, up or not.
 #[derive(Debug)]
 pub(crate) struct Link<S> {
@@ -32,7 +46,42 @@ pub(crate) struct Link<S> {
 enum State<S> {
     Down { retry: Moment },
     Greeting { token: Token, connection: Connection<S>, until: Moment },
-    Up { token: Token, connection: Connection<S> },
+    Up { token: Token, connection: Connection<S>, life: Life },
+}
+
+/// Signs of life of the other side.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    /// How many bytes had come when it was last looked at, and since when there are so many.
+    received: u64,
+    heard: Moment,
+    /// When it was asked how it is, if it has been since.
+    probed: Option<Moment>,
+    /// Whether something was dropped because too much was queued.
+    is_clogged: bool,
+}
+
+impl Life {
+    const fn new(heard: Moment) -> Self {
+        Self { received: 0, heard, probed: None, is_clogged: false }
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        self.is_clogged || self.probed.is_some_and(|at| now.since(at) >= ANSWER_MAX)
+    }
+
+    fn is_probe_due(&self, now: Moment) -> bool {
+        self.probed.is_none() && now.since(self.heard) >= PROBE_AFTER
+    }
+
+    const fn deadline(&self) -> Moment {
+        match self.probed {
+            // It is over at once.
+            _ if self.is_clogged => self.heard,
+            Some(at) => at.after(ANSWER_MAX),
+            None => self.heard.after(PROBE_AFTER),
+        }
+    }
 }
 
 /// What has become of a link.
@@ -52,13 +101,25 @@ impl<S: crate::env::Stream> Link<S> {
         Self { address, hello, state, failures: 0, refusal: None }
     }
 
-    /// Dials if it is time to, and gives up a connection that takes too long.
-    pub(crate) fn tick<E: Environment<Stream = S>>(&mut self, env: &mut E, now: Moment) {
-        match &self.state {
+    /// Dials if it is time to, gives up a connection that takes too long, and asks the other side
+    /// how it is. Returns whether a link that was up has ended.
+    pub(crate) fn tick<E: Environment<Stream = S>>(&mut self, env: &mut E, now: Moment) -> bool {
+        match &mut self.state {
             State::Down { retry } if *retry <= now => self.dial(env, now),
             State::Greeting { until, .. } if *until <= now => self.fail(env, now),
+            State::Up { life, .. } if life.is_over(now) => {
+                self.fail(env, now);
+                return true;
+            }
+            State::Up { connection, life, .. } if life.is_probe_due(now) => {
+                life.probed = Some(now);
+                if let Ok(frame) = wire::encode(&Envelope::StatusRequest, &[]) {
+                    connection.send(Arc::new(frame));
+                }
+            }
             State::Down { .. } | State::Greeting { .. } | State::Up { .. } => {}
         }
+        false
     }
 
     fn dial<E: Environment<Stream = S>>(&mut self, env: &mut E, now: Moment) {
@@ -87,7 +148,7 @@ impl<S: crate::env::Stream> Link<S> {
     /// Takes what an event said, if it is about this link; returns whether it is.
     pub(crate) fn ready(&mut self, of: Token, readable: bool, writable: bool) -> bool {
         match &mut self.state {
-            State::Greeting { token, connection, .. } | State::Up { token, connection }
+            State::Greeting { token, connection, .. } | State::Up { token, connection, .. }
                 if *token == of =>
             {
                 connection.ready(readable, writable);
@@ -98,25 +159,37 @@ impl<S: crate::env::Stream> Link<S> {
     }
 
     /// Returns what has become of the link, until there is nothing new.
-    pub(crate) fn next<E: Environment<Stream = S>>(
-        &mut self,
-        env: &mut E,
-        buffer: &mut [u8],
-    ) -> Option<LinkEvent> {
-        let received = match &mut self.state {
-            State::Down { .. } => return None,
-            State::Greeting { connection, .. } | State::Up { connection, .. } => {
-                connection.flush().and_then(|()| connection.receive(buffer))
-            }
-        };
-        match received {
-            Ok(None) => None,
-            Ok(Some(frame)) => Some(self.take(env, frame)),
-            Err(_) => {
-                let now = env.now();
-                self.fail(env, now);
-                Some(LinkEvent::Down)
-            }
+    pub(crate) fn next<E: Environment<Stream = S>>(&mut self, env: &mut E) -> Option<LinkEvent> {
+        loop {
+            let received = match &mut self.state {
+                State::Down { .. } => return None,
+                State::Greeting { connection, .. } => {
+                    connection.flush().and_then(|()| connection.receive())
+                }
+                State::Up { connection, life, .. } => {
+                    let received = connection.flush().and_then(|()| connection.receive());
+                    if life.received != connection.received() {
+                        let (received, heard) = (connection.received(), env.now());
+                        *life = Life { received, heard, probed: None, ..*life };
+                    }
+                    received
+                }
+            };
+            return match received {
+                Ok(None) => None,
+                // The answer to a probe. That it came was all there is to know.
+                Ok(Some(frame))
+                    if self.is_up() && matches!(frame.envelope, Envelope::Status(_)) =>
+                {
+                    continue;
+                }
+                Ok(Some(frame)) => Some(self.take(env, frame)),
+                Err(_) => {
+                    let now = env.now();
+                    self.fail(env, now);
+                    Some(LinkEvent::Down)
+                }
+            };
         }
     }
 
@@ -125,13 +198,13 @@ impl<S: crate::env::Stream> Link<S> {
         let state = std::mem::replace(&mut self.state, State::Down { retry: now });
         match (state, &frame.envelope) {
             (State::Greeting { token, connection, .. }, Envelope::Welcome(welcome)) => {
-                self.state = State::Up { token, connection };
+                self.state = State::Up { token, connection, life: Life::new(now) };
                 self.failures = 0;
                 self.refusal = None;
                 LinkEvent::Up(*welcome)
             }
-            (State::Up { token, connection }, _) => {
-                self.state = State::Up { token, connection };
+            (State::Up { token, connection, life }, _) => {
+                self.state = State::Up { token, connection, life };
                 LinkEvent::Frame(Box::new(frame))
             }
             (State::Greeting { .. } | State::Down { .. }, envelope) => {
@@ -144,10 +217,14 @@ impl<S: crate::env::Stream> Link<S> {
         }
     }
 
-    /// Queues a frame if the link is up.
+    /// Queues a frame if the link is up and there is room; without room, the link ends.
     pub(crate) fn send(&mut self, frame: &Arc<Vec<u8>>) {
-        if let State::Up { connection, .. } = &mut self.state {
-            connection.send(Arc::clone(frame));
+        if let State::Up { connection, life, .. } = &mut self.state {
+            if connection.backlog().saturating_add(frame.len()) > BACKLOG_BYTES_MAX {
+                life.is_clogged = true;
+            } else {
+                connection.send(Arc::clone(frame));
+            }
         }
     }
 
@@ -188,7 +265,111 @@ impl<S: crate::env::Stream> Link<S> {
         match &self.state {
             State::Down { retry } => Some(*retry),
             State::Greeting { until, .. } => Some(*until),
-            State::Up { .. } => None,
+            State::Up { life, .. } => Some(life.deadline()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use quorate_core::id::{InstanceId, PgId, Position};
+
+    use super::*;
+    use crate::config::{self, VolumeId};
+    use crate::env::Event;
+    use crate::env::simulated::{Advance, SimulatedEnvironment, World, address};
+    use crate::testing::status;
+    use crate::wire::Role;
+
+    /// A segment that greets and then neither reads nor says anything, and a link to it.
+    struct Pair {
+        world: World,
+        env: SimulatedEnvironment,
+        link: Link<<SimulatedEnvironment as Environment>::Stream>,
+        /// What keeps the other end open.
+        _other: (SimulatedEnvironment, Box<dyn std::any::Any>),
+    }
+
+    fn greeted() -> Pair {
+        let world = World::new(7, &[0, 1]);
+        let ((_, mut other), (_, mut env)) = (world.spawn(0), world.spawn(1));
+        let (_, mut listener) = other.listen(address(0)).unwrap();
+        let (volume, group) = (VolumeId::new(1), PgId::new(0));
+        let role = Role::Writer { instance: InstanceId::new(1) };
+        let hello = Hello { volume, group, position: Position::new(0).unwrap(), role };
+        let mut link = Link::new(address(0), hello, env.now());
+        let now = env.now();
+        assert!(!link.tick(&mut env, now));
+        let (_, stream) = loop {
+            world.with(|state| state.advance());
+            if let Ok(accepted) = other.accept(&mut listener) {
+                break accepted;
+            }
+        };
+        let mut connection = Connection::new(stream);
+        let geometry = config::geometry(1).unwrap();
+        let welcome = Envelope::Welcome(Welcome { geometry, status: status() });
+        connection.send(Arc::new(wire::encode(&welcome, &[]).unwrap()));
+        connection.ready(false, true);
+        connection.flush().unwrap();
+        let kept: Box<dyn std::any::Any> = Box::new((listener, connection));
+        let mut pair = Pair { world, env, link, _other: (other, kept) };
+        while !pair.link.is_up() {
+            pair.go_on();
+        }
+        pair
+    }
+
+    impl Pair {
+        /// Goes on by one event; returns whether the link has ended.
+        fn go_on(&mut self) -> bool {
+            assert_ne!(self.world.with(|state| state.advance()), Advance::Idle);
+            let mut events = Vec::new();
+            let deadline = self.link.deadline();
+            self.env.wait(deadline, &mut events).unwrap();
+            for event in events {
+                if let Event::Ready { token, readable, writable } = event {
+                    self.link.ready(token, readable, writable);
+                }
+            }
+            while self.link.next(&mut self.env).is_some() {}
+            let now = self.env.now();
+            let has_ended = self.link.tick(&mut self.env, now);
+            self.link.flush();
+            has_ended
+        }
+    }
+
+    /// Whatever is sent, a peer that takes nothing must not make it pile up.
+    #[test]
+    fn a_link_that_takes_nothing_ends_before_it_costs_too_much() {
+        let mut pair = greeted();
+        let frame = Arc::new(vec![0; 1 << 20]);
+        let mut most = 0;
+        for _ in 0..1000 {
+            pair.link.send(&frame);
+            pair.link.flush();
+            most = most.max(pair.link.backlog());
+        }
+        assert!(most > BACKLOG_BYTES_MAX / 2 && most <= BACKLOG_BYTES_MAX, "{most}");
+        assert!(pair.link.deadline().unwrap() <= pair.env.now(), "it ends at once");
+        let now = pair.env.now();
+        assert!(pair.link.tick(&mut pair.env, now));
+        assert_eq!((pair.link.is_up(), pair.link.backlog()), (false, 0));
+    }
+
+    /// A peer that is gone without a word must be noticed, in the time that is promised and not
+    /// before.
+    #[test]
+    fn a_silent_link_ends_after_a_probe() {
+        let mut pair = greeted();
+        let since = pair.env.now();
+        while !pair.go_on() {}
+        let took = pair.env.now().since(since);
+        assert!(took >= PROBE_AFTER + ANSWER_MAX, "{took:?}");
+        assert!(took < PROBE_AFTER + ANSWER_MAX + Duration::from_millis(50), "{took:?}");
+        assert!(!pair.link.is_up());
     }
 }

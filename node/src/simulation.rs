@@ -16,8 +16,14 @@ use serde::Serialize;
 mod client;
 mod cluster;
 mod faults;
+#[cfg(test)]
+mod hedging;
+#[cfg(test)]
+mod links;
 mod oracle;
 mod round;
+#[cfg(test)]
+mod steady;
 
 use cluster::Cluster;
 

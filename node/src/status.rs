@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_core::id::{PgId, Position};
 
 use crate::config::VolumeId;
-use crate::connection::{Connection, ConnectionError, READ_BYTES};
+use crate::connection::{Connection, ConnectionError};
 use crate::env::Stream;
 use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, Status, WireError};
 
@@ -60,8 +60,7 @@ pub fn ask(
     connection.send(Arc::new(wire::encode(&Envelope::Hello(hello), &[])?));
     connection.ready(true, true);
     connection.flush()?;
-    let mut buffer = vec![0; READ_BYTES];
-    match connection.receive(&mut buffer)?.map(|frame| frame.envelope) {
+    match connection.receive()?.map(|frame| frame.envelope) {
         None => Err(StatusError::TimedOut),
         Some(Envelope::Welcome(welcome)) => Ok(welcome.status),
         Some(Envelope::Refused(refusal)) => Err(StatusError::Refused(refusal)),

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -15,10 +15,10 @@ use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
-use crate::env::LogFile;
+use crate::env::{Event, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
-use crate::wire::Envelope;
+use crate::wire::{Envelope, Status};
 
 /// Frames that are not in the file yet, with their numbers and notes.
 type Submitted = Vec<(u64, Vec<u8>, Note)>;
@@ -88,6 +88,10 @@ impl LogFile for MemoryFile {
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.submitted.borrow_mut().push((number, frame, note));
     }
+
+    fn commit(&mut self) -> Option<Event> {
+        None
+    }
 }
 
 pub(crate) fn identity() -> LogIdentity {
@@ -97,6 +101,22 @@ pub(crate) fn identity() -> LogIdentity {
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
         salt: 0x5a17,
+    }
+}
+
+/// Returns the status of a new segment.
+pub(crate) fn status() -> Status {
+    Status {
+        group: PgId::new(0),
+        position: Position::new(2).unwrap(),
+        scl: Scl::ZERO,
+        vdl: Vdl::ZERO,
+        heard: VolumeEpoch::ZERO,
+        promised: VolumeEpoch::ZERO,
+        history: VolumeEpoch::ZERO,
+        records: 0,
+        log_bytes: 0,
+        history_ranges: 0,
     }
 }
 
@@ -142,13 +162,7 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite {
-        promised: VolumeEpoch::ZERO,
-        history: None,
-        membership: None,
-        vdl: Vdl::ZERO,
-        records: Vec::new(),
-    }
+    SegmentWrite::default()
 }
 
 /// Returns bytes that are different for every `index`.

@@ -28,11 +28,13 @@ use crate::frontier::Frontier;
 use crate::mailbox::Mailbox;
 use crate::wire::HelloRefusal;
 
+mod bounds;
 mod callers;
 mod check;
 pub mod driver;
 mod flow;
 mod gathered;
+mod latency;
 mod points;
 mod reads;
 mod recovery;
@@ -119,12 +121,29 @@ pub enum Consistency {
 /// Why a volume can't be opened, written or read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum VolumeError {
+    /// The segments take no write of this size, which their volume's limits allow. Never seen
+    /// unless they are of another version.
+    #[error("the segments refuse a write of this size; its outcome is unknown")]
+    BatchRefused,
     /// The client has been closed.
     #[error("the volume has been closed by this process")]
     Closed,
     /// A mini-transaction without changes.
     #[error("a write needs at least one page")]
     Empty,
+    /// The volume's history has as many ranges as its limits allow. Who has the volume open keeps
+    /// it.
+    #[error(
+        "the volume has been opened as often as its limits allow and cannot be opened again; a \
+         writer that has it open goes on. Copy it into a new volume through that one"
+    )]
+    HistoryFull,
+    /// The segments' logs hold as many records as the volume's limits allow.
+    #[error(
+        "the volume is full: its segments hold as many records as its limits allow. The outcome \
+         of the write is unknown; reads go on. Copy the volume into a new one"
+    )]
+    LogFull,
     /// The segments don't agree with the configuration about the volume's shape.
     #[error(
         "the volume has {found} protection groups and the configuration lists {expected}: list \

@@ -18,10 +18,11 @@
 //! nobody allocate.
 //!
 //! This is the only file that names the codec, bincode. It ends at version 2.0.1, and its limit
-//! does not bound what serde reserves for a collection; serde itself reserves at most a mebibyte
-//! ahead of what has been read, and integers of fixed width keep a decoded record at about the size
-//! of its encoding. An envelope costs at most about three times its length while its list grows,
-//! and the longest frame, with its payload, less than twice its length: `node/tests/hostile.rs`.
+//! does not bound what serde reserves for a collection, so every list of an envelope is decoded by
+//! [`quorate_core::list`], and integers of fixed width keep a decoded record at about the size of
+//! its encoding. Decoding a frame allocates at most twice the frame's length, and for a list whose
+//! length lies at most about three times what did come, in all less than two of the longest frames:
+//! `node/tests/hostile.rs` counts for each kind of envelope.
 
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
@@ -134,6 +135,8 @@ pub struct Status {
     pub promised: VolumeEpoch,
     /// The epoch of its history.
     pub history: VolumeEpoch,
+    /// The ranges of its history.
+    pub history_ranges: u64,
     /// The records that it holds.
     pub records: u64,
     /// The bytes of its log.

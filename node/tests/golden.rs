@@ -77,6 +77,7 @@ fn status() -> Status {
         history: epoch(1),
         records: 0x51,
         log_bytes: 0x52,
+        history_ranges: 0x53,
     }
 }
 
@@ -101,11 +102,17 @@ fn envelopes() -> Vec<Envelope> {
         ToSegment::Append(Append { epoch, group, vdl, records: records.clone() }),
         ToSegment::Behind { group, history: epoch },
         ToSegment::Confirm(Confirm { epoch, group, ticket }),
-        ToSegment::Install(Install { group, history: history(), membership: membership() }),
+        ToSegment::Install(Install {
+            group,
+            history: history(),
+            end: needed,
+            membership: membership(),
+        }),
         ToSegment::Pull(Pull { group, history: epoch, scl, beyond: vec![needed] }),
         ToSegment::Pulled(Pulled {
             group,
             history: history(),
+            end: needed,
             membership: membership(),
             vdl,
             records: records.clone(),
@@ -133,8 +140,11 @@ fn envelopes() -> Vec<Envelope> {
         refused(None, Refusal::Behind { history: epoch }),
         refused(None, Refusal::BeyondLimit { lsn, limit: Lsn::new(0x81) }),
         refused(None, Refusal::Conflict { lsn }),
+        refused(None, Refusal::EpochAhead { heard: epoch }),
         refused(None, Refusal::Fenced { promised: epoch }),
         refused(None, Refusal::Full),
+        refused(None, Refusal::HistoryFull),
+        refused(None, Refusal::Impaired),
         refused(Some(ticket), Refusal::Incomplete { scl }),
         refused(None, Refusal::Malformed),
         refused(None, Refusal::Oversized),
@@ -174,7 +184,9 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
     let (page, read_point) = (PageSum::describe(page, PAYLOAD).unwrap(), ReadPoint::at(Vdl::ZERO));
     let answers = [
         Answer::Page { page, read_point, lsn: Some(lsn) },
+        Answer::Refused(ClientRefusal::BatchRefused),
         Answer::Refused(ClientRefusal::Empty),
+        Answer::Refused(ClientRefusal::LogFull),
         Answer::Refused(ClientRefusal::OutOfLsns),
         Answer::Refused(ClientRefusal::Overtaken { by: epoch(3) }),
         Answer::Refused(ClientRefusal::Oversized),
@@ -208,6 +220,8 @@ fn writer_status() -> WriterStatus {
         writes_under_way: 0xa6,
         writes_waiting: 0xa7,
         reads_under_way: 0xa8,
+        reads_hedged: 0xaa,
+        reads_probed: 0xab,
         bytes_under_way: 0xa9,
     }
 }
@@ -309,14 +323,8 @@ fn note() -> Note {
 }
 
 /// Returns a write of each kind.
-fn writes() -> [(&'static str, SegmentWrite); 6] {
-    let nothing = SegmentWrite {
-        promised: VolumeEpoch::ZERO,
-        history: None,
-        membership: None,
-        vdl: Vdl::ZERO,
-        records: Vec::new(),
-    };
+fn writes() -> [(&'static str, SegmentWrite); 7] {
+    let nothing = SegmentWrite::default();
     let promised = epoch(2);
     [
         ("frame-nothing", nothing.clone()),
@@ -328,10 +336,24 @@ fn writes() -> [(&'static str, SegmentWrite); 6] {
         ),
         ("frame-records", SegmentWrite { promised, records: vec![record()], ..nothing.clone() }),
         (
+            "frame-floor",
+            SegmentWrite {
+                floor: Some(quorate_core::floor::Floor {
+                    scl: Lsn::new(0x4142),
+                    promised,
+                    history: promised,
+                    membership: membership().epoch(),
+                }),
+                ..nothing.clone()
+            },
+        ),
+        (
             "frame-gossip",
             SegmentWrite {
                 promised,
                 history: Some(history()),
+                membership: Some(membership()),
+                end: Lsn::new(0x3fff),
                 records: vec![record(), record()],
                 ..nothing
             },

@@ -24,7 +24,7 @@ impl<R: Rules> Segment<R> {
         // Knowledge, not a promise: a VDL that a crash forgets is learned again.
         self.durable.vdl = self.durable.vdl.max(append.vdl);
 
-        let (new, is_waiting) = self.sift(&append.records)?;
+        let (new, is_waiting) = self.sift(append.records)?;
         if new.is_empty() {
             if !is_waiting {
                 self.acknowledge(append.epoch, effects);
@@ -42,6 +42,8 @@ impl<R: Rules> Segment<R> {
             promised: self.durable.promised,
             history: None,
             membership: None,
+            end: Lsn::ZERO,
+            floor: None,
             vdl: self.durable.vdl,
             records: new,
         };
@@ -82,12 +84,19 @@ impl<R: Rules> Segment<R> {
 
     /// Returns the records that are neither durable nor on their way, and whether any is on its
     /// way.
-    fn sift(&self, records: &[Record]) -> Result<(Vec<Record>, bool), Refusal> {
+    fn sift(&self, mut records: Vec<Record>) -> Result<(Vec<Record>, bool), Refusal> {
+        // LSNs rise, so that from the first on that is above all that there is, all are new.
+        let highest = self.durable.log.highest().max(self.highest_submitted());
+        let known = records.iter().take_while(|record| record.lsn <= highest).count();
+        if known == 0 {
+            return Ok((records, false));
+        }
+        let rest = records.split_off(known);
         let mut new = Vec::new();
         let mut is_waiting = false;
         for record in records {
             match (self.durable.log.get(record.lsn), self.submitted(record.lsn)) {
-                (Some(known), _) | (None, Some(known)) if known != record => {
+                (Some(known), _) | (None, Some(known)) if *known != record => {
                     return Err(Refusal::Conflict { lsn: record.lsn });
                 }
                 (Some(_), _) => {}
@@ -96,9 +105,10 @@ impl<R: Rules> Segment<R> {
                 (None, None) if record.lsn <= self.durable.scl().lsn() && !self.is_lenient() => {
                     return Err(Refusal::Conflict { lsn: record.lsn });
                 }
-                (None, None) => new.push(*record),
+                (None, None) => new.push(record),
             }
         }
+        new.extend(rest);
         Ok((new, is_waiting))
     }
 

@@ -6,6 +6,7 @@ use super::{Pending, Reply, Segment, refuse};
 use crate::consistency::Vdl;
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToWriter};
 use crate::refusal::Refusal;
@@ -21,6 +22,9 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::WrongGroup);
         }
         self.check_fence(seal.epoch)?;
+        self.check_vote()?;
+        self.check_reach(seal.epoch)?;
+        self.check_room_for_range(seal.epoch)?;
         if self.rules.has(Bug::ReadThenFence) {
             self.send_seal_answer(seal.epoch, effects);
             return Ok(());
@@ -36,6 +40,8 @@ impl<R: Rules> Segment<R> {
                 promised: seal.epoch,
                 history: None,
                 membership: None,
+                end: Lsn::ZERO,
+                floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
             };
@@ -60,9 +66,12 @@ impl<R: Rules> Segment<R> {
         if install.history.ranges().len() > limits.history_ranges_max as usize {
             return Err(Refusal::Oversized);
         }
+        // A seeded bug may link to a record above the recovery point, and is to get that far.
+        let is_end_kept = install.end <= install.history.after() || size_of::<R>() != 0;
         let is_proposed = install.membership.epoch().volume == epoch
             || self.rules.has(Bug::AdoptWithoutRepropose);
         if epoch == VolumeEpoch::ZERO
+            || !is_end_kept
             || !is_proposed
             || (!install.history.is_well_formed() && !self.rules.has(Bug::MergeHistories))
         {
@@ -74,6 +83,7 @@ impl<R: Rules> Segment<R> {
             return Ok(());
         }
         self.check_fence(epoch)?;
+        self.check_reach(epoch)?;
         self.heard = self.heard.max(epoch);
         let has_history = self.durable.history.epoch() == epoch;
         let has_membership = !self.durable.membership.yields_to(self.rules, &install.membership);
@@ -90,6 +100,8 @@ impl<R: Rules> Segment<R> {
                 promised: epoch,
                 history: (!has_history).then_some(install.history),
                 membership: Some(install.membership),
+                end: install.end,
+                floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
             };
@@ -111,6 +123,30 @@ impl<R: Rules> Segment<R> {
                 self.durable.membership
             };
         self.send_ack(epoch, self.durable.scl(), effects);
+    }
+
+    /// Checks that the segment has all that it may have said: a damaged one has no vote until it is
+    /// repaired.
+    pub(super) fn check_vote(&self) -> Result<(), Refusal> {
+        match self.durable.floor {
+            Some(_) if !self.rules.has(Bug::ImpairedVotes) => Err(Refusal::Impaired),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks that the history, as it is or is about to be, takes the range of another recovery.
+    ///
+    /// Before anything is promised or heard: a recovery that can't be installed must not cost the
+    /// volume the writer that it has.
+    fn check_room_for_range(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
+        let ranges_max = self.durable.geometry.limits().history_ranges_max as usize;
+        let under_way = self.pending.iter().filter_map(|pending| pending.write.history.as_ref());
+        let mut histories = under_way.chain([&self.durable.history]);
+        let is_full = histories.any(|history| history.ranges().len() >= ranges_max);
+        if is_full && epoch > self.heard && !self.rules.has(Bug::SealWhenFull) {
+            return Err(Refusal::HistoryFull);
+        }
+        Ok(())
     }
 
     /// Appends alone can't keep a recovery out: fencing has as much room again as they have.

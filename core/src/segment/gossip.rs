@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{Reply, Segment};
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::id::Position;
+use crate::image::SegmentImage;
 use crate::lsn::Lsn;
 use crate::message::{Peer, Pull, Pulled, ToSegment};
 use crate::record::Record;
@@ -34,6 +35,12 @@ impl<R: Rules> Segment<R> {
         if pull.group != group {
             return;
         }
+        let batch = self.durable.geometry.limits().batch_records_max as usize;
+        if pull.beyond.len() > batch {
+            // Each record above the SCL is compared with all of them.
+            effects.push(SegmentEffect::Unusable(Refusal::Oversized));
+            return;
+        }
         if pull.history > history
             && !self.rules.has(Bug::GossipWithoutHistory)
             && !self.rules.has(Bug::GossipAnyHistory)
@@ -44,7 +51,6 @@ impl<R: Rules> Segment<R> {
             });
             return;
         }
-        let batch = self.durable.geometry.limits().batch_records_max as usize;
         let mut records: Vec<Record> = self
             .durable
             .log
@@ -57,13 +63,9 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let pulled = Pulled {
-            group,
-            history: self.durable.history.clone(),
-            membership: self.durable.membership,
-            vdl: self.durable.vdl,
-            records,
-        };
+        let SegmentImage { history, membership, end, vdl, .. } = &self.durable;
+        let (history, membership, end, vdl) = (history.clone(), *membership, *end, *vdl);
+        let pulled = Pulled { group, history, end, membership, vdl, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -105,7 +107,7 @@ impl<R: Rules> Segment<R> {
         }
         if ignores_history {
             let promised = self.durable.promised;
-            let write = SegmentWrite { promised, history: None, membership: None, vdl, records };
+            let write = SegmentWrite { promised, vdl, records, ..SegmentWrite::default() };
             self.persist(write, Reply::Ack(promised), effects);
             return Ok(());
         }
@@ -117,7 +119,8 @@ impl<R: Rules> Segment<R> {
         } else {
             epoch
         };
-        let write = SegmentWrite { promised, history, membership, vdl, records };
+        let end = pulled.end;
+        let write = SegmentWrite { promised, history, membership, end, floor: None, vdl, records };
         self.persist(write, Reply::Ack(epoch), effects);
         Ok(())
     }
@@ -129,6 +132,10 @@ impl<R: Rules> Segment<R> {
             || pulled.history.ranges().len() > limits.history_ranges_max as usize
         {
             return Err(Refusal::Oversized);
+        }
+        let is_end_kept = pulled.end <= pulled.history.after() || size_of::<R>() != 0;
+        if !is_end_kept {
+            return Err(Refusal::Malformed);
         }
         if !pulled.history.is_well_formed() && !self.rules.has(Bug::MergeHistories) {
             return Err(Refusal::Malformed);
@@ -150,6 +157,7 @@ impl<R: Rules> Segment<R> {
         if epoch < self.durable.history.epoch() && !adopts_any {
             return Err(Refusal::Behind { history: epoch });
         }
+        self.check_reach(epoch)?;
         let known = pulled.vdl.lsn().max(pulled.history.through());
         let limit = known.plus(limits.allocation_max).unwrap_or(Lsn::new(u64::MAX));
         let mut last = Lsn::ZERO;

@@ -47,6 +47,7 @@ impl<R: Rules> Segment<R> {
         if !self.rules.has(Bug::ConfirmWhenFenced) {
             self.check_epoch(confirm.epoch)?;
         }
+        self.check_vote()?;
         let message = ToWriter::Confirmed {
             epoch: confirm.epoch,
             incarnation: self.durable.incarnation,

@@ -53,6 +53,11 @@ impl Installing {
         self.memberships.get(group.get() as usize)
     }
 
+    /// Returns the last record of `group` at or under the recovery point.
+    pub(super) fn end(&self, group: PgId) -> Lsn {
+        self.choice.ends.get(group.get() as usize).copied().unwrap_or_default()
+    }
+
     /// Returns whether a write quorum of a group's membership holds the history and every record up
     /// to `end`, and one of the membership before it the history: what was found may never have been
     /// durable, unless a settled mark says so (edge 65).

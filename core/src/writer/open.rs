@@ -66,6 +66,8 @@ pub(super) struct GroupProgress {
     /// What members that join must hold: the highest PGCL ever declared, fixed at the switch to the
     /// joint membership (edges 31 and 68).
     pub(super) target: Lsn,
+    /// The group's last record at or under the recovery point.
+    end: Lsn,
     /// The group's last allocated record: what its next one links back to.
     pub(super) tail: Lsn,
     /// The group's last record at or under the VCL.
@@ -104,6 +106,7 @@ impl Open {
                 held: Positions::default(),
                 // Whatever was acknowledged in this group lies at or under its end.
                 target: if membership.quorums().as_single().is_some() { Lsn::ZERO } else { *end },
+                end: *end,
                 tail: *end,
                 complete: *end,
                 durable: *end,
@@ -267,6 +270,11 @@ impl Open {
         self.groups.get(group.get() as usize).map(|progress| *progress.scls.at(position))
     }
 
+    /// Returns the group's last record at or under the recovery point.
+    pub(super) fn end(&self, group: PgId) -> Lsn {
+        self.groups.get(group.get() as usize).map(|progress| progress.end).unwrap_or_default()
+    }
+
     /// Returns the group's last record at or under the VDL.
     pub(super) fn durable(&self, group: PgId) -> Option<Lsn> {
         self.groups.get(group.get() as usize).map(|progress| progress.durable)
@@ -314,8 +322,8 @@ impl Open {
         for progress in groups {
             let GroupProgress { scls: _, pgcl, membership, held: _, target, .. } = progress;
             (pgcl, membership, target).hash(state);
-            let GroupProgress { tail, complete, durable, .. } = progress;
-            (tail, complete, durable).hash(state);
+            let GroupProgress { end, tail, complete, durable, .. } = progress;
+            (end, tail, complete, durable).hash(state);
         }
         if let Some(Confirming { ticket, read_point, confirmed: _ }) = confirming {
             (ticket, read_point).hash(state);

@@ -69,7 +69,10 @@ impl<R: Rules> Writer<R> {
             return;
         };
         let read_point = ReadPoint::at(open.vdl());
-        let confirmed = SegmentSet::EMPTY;
+        let confirmed = match &open.confirming {
+            Some(earlier) if self.rules.has(Bug::ConfirmAnyTicket) => earlier.confirmed,
+            Some(_) | None => SegmentSet::EMPTY,
+        };
         open.confirming = Some(Confirming { ticket, read_point, confirmed });
         let confirm = Confirm { epoch: self.epoch, group: CONFIRMING_GROUP, ticket };
         self.send_all(CONFIRMING_GROUP, ToSegment::Confirm(confirm), effects);
@@ -84,7 +87,8 @@ impl<R: Rules> Writer<R> {
     ) {
         let Phase::Open(open) = &mut self.phase else { return };
         let Some(confirming) = &mut open.confirming else { return };
-        if confirming.ticket != ticket || group != CONFIRMING_GROUP {
+        let is_other = confirming.ticket != ticket && !self.rules.has(Bug::ConfirmAnyTicket);
+        if is_other || group != CONFIRMING_GROUP {
             return;
         }
         confirming.confirmed.insert(from);
@@ -94,7 +98,7 @@ impl<R: Rules> Writer<R> {
         if membership.quorums().reads(confirming.confirmed, 0)
             && membership.before().reads(confirming.confirmed, 0)
         {
-            let read_point = confirming.read_point;
+            let (ticket, read_point) = (confirming.ticket, confirming.read_point);
             open.confirming = None;
             effects.push(WriterEffect::Report(Report::Confirmed { ticket, read_point }));
         }

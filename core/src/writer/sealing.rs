@@ -6,6 +6,7 @@ use core::hash::{Hash, Hasher};
 use super::installing::Installing;
 use super::{Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
+use crate::geometry::Limits;
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToSegment};
@@ -145,18 +146,24 @@ impl<R: Rules> Writer<R> {
             memberships.push(membership);
         }
         let choice = choose_under(self.rules, &self.geometry, &answers);
-        let allocation_max = self.geometry.limits().allocation_max;
+        let Limits { allocation_max, history_ranges_max, .. } = self.geometry.limits();
+        if choice.found.ranges().len() >= history_ranges_max as usize {
+            // No segment would take it.
+            effects.push(super::refused(CommandRefusal::HistoryFull));
+            return;
+        }
         let Some(history) = next_history(self.rules, self.epoch, &choice, allocation_max) else {
             effects.push(super::refused(CommandRefusal::OutOfLsns));
             return;
         };
+        let ends = choice.ends.clone();
         let mut installing = Installing::new(history.clone(), memberships.clone(), choice);
         if self.rules.has(Bug::CompletionCountsSeals) {
             installing.count_seals(sealing.groups.iter().map(|group| &group.answers));
         }
         self.phase = Phase::Installing(installing);
-        for (group, membership) in self.geometry.groups().zip(memberships) {
-            let install = Install { group, history: history.clone(), membership };
+        for ((group, end), membership) in self.geometry.groups().zip(ends).zip(memberships) {
+            let install = Install { group, history: history.clone(), end, membership };
             self.send_all(group, ToSegment::Install(install), effects);
         }
     }

@@ -302,8 +302,9 @@ impl<R: Rules> Cluster<R> {
     fn judge(&mut self, index: usize, report: &Report, written: &mut BTreeSet<Record>) -> Outcome {
         let event = match report {
             Report::Confirmed { ticket, read_point } => {
-                self.volume.asked = self.asked.remove(&(index, *ticket));
-                Event::Confirmed(read_point.lsn())
+                let told = self.asked.remove(&(index, *ticket));
+                self.volume.asked.extend(told.map(|told| (index, (*ticket, told))));
+                Event::Confirmed(*ticket, read_point.lsn())
             }
             Report::Durable { vdl } => Event::Durable(vdl.lsn()),
             Report::Opened { vdl, .. } => Event::Opened(vdl.lsn()),

@@ -56,10 +56,11 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     let append = |group: PgId, epoch: VolumeEpoch, records: Vec<Record>| {
         ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
     };
-    let install = |group: PgId, history: History, membership: Membership| {
-        ToSegment::Install(Install { group, history, membership })
+    let install = |group: PgId, history: History, end: Lsn, membership: Membership| {
+        ToSegment::Install(Install { group, history, end, membership })
     };
     let above = epoch.next(InstanceId::new(u64::MAX)).unwrap_or(epoch);
+    let ahead = VolumeEpoch::new(u64::MAX, InstanceId::new(u64::MAX));
     let mut backwards = next;
     backwards.prev_group = next.lsn;
     let mut foreign = next;
@@ -78,18 +79,25 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         append(group, epoch, vec![foreign]),
         append(group, epoch, vec![far]),
         append(group, epoch, vec![dead]),
-        install(group, History::new(), *image.membership()),
-        install(elsewhere, image.history().clone(), *image.membership()),
-        install(group, image.history().clone(), image.membership().adopted_by(above)),
+        install(group, History::new(), Lsn::ZERO, *image.membership()),
+        install(elsewhere, image.history().clone(), image.end(), *image.membership()),
+        install(group, image.history().clone(), image.end(), image.membership().adopted_by(above)),
         ToSegment::Seal(Seal { epoch, group: elsewhere }),
+        ToSegment::Seal(Seal { epoch: ahead, group }),
     ];
     if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {
         let mut other = *held;
         other.payload.length = !held.payload.length;
         messages.push(append(group, epoch, vec![other]));
     }
-    // A record that breaks nothing but comes when the log or the disk's queue is full.
     let limits = image.geometry().limits();
+    if image.history().ranges().len() >= limits.history_ranges_max as usize {
+        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+    }
+    if image.floor().is_some() {
+        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+    }
+    // A record that breaks nothing but comes when the log or the disk's queue is full.
     let is_full = image.records().len() >= limits.log_records_max as usize;
     if is_full || segment.pending().len() >= limits.pending_writes_max as usize {
         messages.push(append(group, epoch, vec![next]));

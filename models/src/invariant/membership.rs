@@ -21,7 +21,7 @@ use super::Property;
 use crate::intern::combine;
 use crate::step::{from_segment, position_of, request_of, writer_message};
 use crate::witness::Witness;
-use crate::world::{State, World};
+use crate::world::{NO_VOTE, State, World};
 
 /// Of how many states one is followed to the end of its change.
 const ONE_IN: u64 = 64;
@@ -49,7 +49,7 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
     let report = |position: usize| world.slot(state, world.slot_index(group, position)).report;
     let answers_of = |set: SegmentSet| {
         let mut answers = Answers::default();
-        for position in set.iter().filter(|position| position.index() < world.members()) {
+        for position in set.iter() {
             *answers.at_mut(position) = Some(world.reports.get(report(position.index())));
         }
         answers
@@ -63,7 +63,11 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
     let mut seals = Vec::new();
     for bits in 0..=u8::MAX {
         let set = SegmentSet::from_bits(bits);
-        if set.iter().any(|position| position.index() >= world.members()) {
+        // A damaged segment answers no seal.
+        let is_silent = |position: Position| {
+            position.index() >= world.members() || report(position.index()) == NO_VOTE
+        };
+        if set.iter().any(is_silent) {
             continue;
         }
         let Some((membership, voters)) = sealed(set) else { continue };

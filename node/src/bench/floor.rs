@@ -5,13 +5,18 @@
 //! another: it takes all that has come, writes it with one call to a file that was written before,
 //! syncs once, and acknowledges all of it with one number. The coordinator is one loop that sends
 //! what was issued in a turn with one call to each node, and counts.
+//!
+//! Nothing that keeps what it is given gets away with that: the floor overwrites its few megabytes
+//! again and again, and bytes that go to new space cost the file system a change of its own, or have
+//! to be written twice. So there is a second program, the *keeper*: the same, but that it never
+//! overwrites anything. Its space is reserved ahead, which is the cheaper way where much is written.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,30 +35,88 @@ const READ_BYTES: usize = 1 << 20;
 /// The file's length. The floor writes it round and round: it never has to be made longer.
 const FILE_BYTES: u64 = 32 << 20;
 
+/// The length of the keeper's files, those of a segment's log.
+const KEPT_FILE_BYTES: u64 = 64 << 20;
+
 /// How many acknowledgements make a write durable.
 const WRITE_QUORUM: usize = 4;
 
 /// How long the coordinator waits for anything at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serves one connection after the other, for ever.
-///
-/// # Errors
-/// As the operating system reports them.
-pub fn serve(directory: &Path, address: SocketAddr) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    let path = directory.join("floor.log");
-    let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).open(path)?;
+/// Where a node of the floor writes.
+#[derive(Debug)]
+struct Space {
+    directory: PathBuf,
+    file: File,
+    tail: u64,
+    /// How many files there were; none but the first unless everything is kept.
+    count: u64,
+    keeps: bool,
+}
+
+impl Space {
+    fn new(directory: &Path, keeps: bool) -> io::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let directory = directory.to_path_buf();
+        let file = if keeps { reserve(&directory, 0)? } else { overwrite(&directory)? };
+        Ok(Self { directory, file, tail: 0, count: 1, keeps })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = if self.keeps { KEPT_FILE_BYTES } else { FILE_BYTES };
+        if self.tail.saturating_add(bytes.len() as u64) > length {
+            self.tail = 0;
+            if self.keeps {
+                self.file = reserve(&self.directory, self.count)?;
+                self.count = self.count.saturating_add(1);
+            }
+        }
+        self.file.write_all_at(bytes, self.tail)?;
+        self.file.sync_data()?;
+        self.tail = self.tail.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+fn create(directory: &Path, number: u64) -> io::Result<File> {
+    let path = directory.join(format!("floor.{number}.log"));
+    OpenOptions::new().create(true).truncate(true).write(true).read(true).open(path)
+}
+
+/// Returns a file that was written before.
+fn overwrite(directory: &Path) -> io::Result<File> {
+    let file = create(directory, 0)?;
     let zeros = vec![0; READ_BYTES];
     for place in 0..FILE_BYTES.div_ceil(READ_BYTES as u64) {
         file.write_all_at(&zeros, place.saturating_mul(READ_BYTES as u64))?;
     }
     file.sync_all()?;
+    Ok(file)
+}
+
+/// Returns a file whose space is taken and was not written before.
+fn reserve(directory: &Path, number: u64) -> io::Result<File> {
+    let file = create(directory, number)?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, KEPT_FILE_BYTES)?;
+    #[cfg(not(target_os = "linux"))]
+    file.set_len(KEPT_FILE_BYTES)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Serves one connection after the other, for ever: the floor, or what `keeps` everything.
+///
+/// # Errors
+/// As the operating system reports them.
+pub fn serve(directory: &Path, address: SocketAddr, keeps: bool) -> io::Result<()> {
+    let mut space = Space::new(directory, keeps)?;
     let listener = TcpListener::bind(address)?;
     loop {
         let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
-        match serve_one(&file, &mut stream) {
+        match serve_one(&mut space, &mut stream) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(error) => return Err(error),
@@ -61,10 +124,9 @@ pub fn serve(directory: &Path, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn serve_one(file: &File, stream: &mut std::net::TcpStream) -> io::Result<()> {
+fn serve_one(space: &mut Space, stream: &mut std::net::TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut held = 0;
-    let mut tail = 0;
     loop {
         let room = buffer.get_mut(held..).unwrap_or_default();
         match stream.read(room)? {
@@ -73,12 +135,7 @@ fn serve_one(file: &File, stream: &mut std::net::TcpStream) -> io::Result<()> {
         }
         let (whole, last) = whole_messages(buffer.get(..held).unwrap_or_default());
         let Some(last) = last else { continue };
-        if tail + whole as u64 > FILE_BYTES {
-            tail = 0;
-        }
-        file.write_all_at(buffer.get(..whole).unwrap_or_default(), tail)?;
-        file.sync_data()?;
-        tail += whole as u64;
+        space.append(buffer.get(..whole).unwrap_or_default())?;
         stream.write_all(&last.to_le_bytes())?;
         buffer.copy_within(whole..held, 0);
         held -= whole;

@@ -32,9 +32,11 @@ impl Figures {
     }
 }
 
-/// The volume beside the floor, at one number of writes in flight.
+/// The volume beside another system, at one number of writes in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Row {
+    /// The other system's name.
+    pub beside: &'static str,
     /// Writes under way at any time.
     pub in_flight: usize,
     /// The length of a write in bytes.
@@ -43,34 +45,41 @@ pub struct Row {
     pub turns: usize,
     /// The volume.
     pub quorate: Figures,
-    /// The plain program.
-    pub floor: Figures,
-    /// The volume's median latency by the floor's, turn by turn, the median of these.
+    /// The other system.
+    pub other: Figures,
+    /// The volume's median latency by the other's, turn by turn, the median of these.
     pub p50_ratio: f64,
-    /// The volume's throughput by the floor's, turn by turn, the median of these.
+    /// The volume's throughput by the other's, turn by turn, the median of these.
     pub throughput_ratio: f64,
 }
 
 impl Row {
     /// Compares turns that were taken one after the other.
     #[must_use]
-    pub fn of(in_flight: usize, bytes: usize, quorate: &[Samples], floor: &[Samples]) -> Self {
-        let pairs = || quorate.iter().zip(floor);
+    pub fn of(
+        beside: &'static str,
+        in_flight: usize,
+        bytes: usize,
+        quorate: &[Samples],
+        other: &[Samples],
+    ) -> Self {
+        let pairs = || quorate.iter().zip(other);
         let p50_ratio = median(
             pairs()
-                .map(|(ours, floor)| {
-                    ours.quantile(0.5).as_secs_f64() / floor.quantile(0.5).as_secs_f64()
+                .map(|(ours, theirs)| {
+                    ours.quantile(0.5).as_secs_f64() / theirs.quantile(0.5).as_secs_f64()
                 })
                 .collect(),
         );
         let throughput_ratio =
-            median(pairs().map(|(ours, floor)| ours.rate() / floor.rate()).collect());
+            median(pairs().map(|(ours, theirs)| ours.rate() / theirs.rate()).collect());
         Self {
+            beside,
             in_flight,
             bytes,
             turns: quorate.len(),
             quorate: Figures::of(quorate),
-            floor: Figures::of(floor),
+            other: Figures::of(other),
             p50_ratio,
             throughput_ratio,
         }
@@ -90,13 +99,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 pub fn heading(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "{:>9}  {:>21}  {:>21}  {:>21}  {:>15}",
-        "in flight", "writes/s", "p50 us", "p99 us", "ratio"
+        "{:>9}  {:<6}  {:>21}  {:>21}  {:>21}  {:>15}",
+        "in flight", "beside", "writes/s", "p50 us", "p99 us", "ratio"
     )?;
     writeln!(
         out,
-        "{:>9}  {:>10} {:>10}  {:>10} {:>10}  {:>10} {:>10}  {:>7} {:>7}",
-        "", "quorate", "floor", "quorate", "floor", "quorate", "floor", "writes", "p50"
+        "{:>9}  {:<6}  {:>10} {:>10}  {:>10} {:>10}  {:>10} {:>10}  {:>7} {:>7}",
+        "", "", "quorate", "other", "quorate", "other", "quorate", "other", "writes", "p50"
     )
 }
 
@@ -105,17 +114,18 @@ pub fn heading(out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// When `out` takes no more.
 pub fn line(out: &mut dyn Write, row: &Row) -> io::Result<()> {
-    let Row { quorate, floor, .. } = row;
+    let Row { quorate, other, .. } = row;
     writeln!(
         out,
-        "{:>9}  {:>10.0} {:>10.0}  {:>10.0} {:>10.0}  {:>10.0} {:>10.0}  {:>7.2} {:>7.2}",
+        "{:>9}  {:<6}  {:>10.0} {:>10.0}  {:>10.0} {:>10.0}  {:>10.0} {:>10.0}  {:>7.2} {:>7.2}",
         row.in_flight,
+        row.beside,
         quorate.writes_per_second,
-        floor.writes_per_second,
+        other.writes_per_second,
         quorate.p50_us,
-        floor.p50_us,
+        other.p50_us,
         quorate.p99_us,
-        floor.p99_us,
+        other.p99_us,
         row.throughput_ratio,
         row.p50_ratio,
     )

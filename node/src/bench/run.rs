@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::Load;
 use super::floor::Floor;
 use super::report::Row;
-use super::{Load, Samples};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, free_addresses};
 use crate::volume::{Volume, VolumeConfig, VolumeError};
@@ -43,6 +43,9 @@ pub enum BenchError {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The etcd beside it.
+    #[error("etcd: {0}")]
+    Etcd(io::Error),
     /// The plain program.
     #[error("the floor: {0}")]
     Floor(#[from] io::Error),
@@ -51,7 +54,7 @@ pub enum BenchError {
     Volume(#[from] VolumeError),
 }
 
-/// Runs the volume and the floor in turns, and calls `tell` with what each number of writes in
+/// Runs the volume, the floor and the keeper in turns, and calls `tell` with what each number of writes in
 /// flight came to.
 ///
 /// # Errors
@@ -68,19 +71,25 @@ pub fn run(
     };
     let mut volume = Volume::open(config)?;
     let members = cluster.positions().count();
-    let nodes = FloorNodes::start(&options.executable, &options.directory.join("floor"), members)?;
-    let mut floor = nodes.connect()?;
+    let start = |name: &str, keeps| {
+        FloorNodes::start(&options.executable, &options.directory.join(name), members, keeps)
+    };
+    let (floor_nodes, keeper_nodes) = (start("floor", false)?, start("keeper", true)?);
+    let (mut floor, mut keeper) = (floor_nodes.connect()?, keeper_nodes.connect()?);
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(options.bytes).collect();
     for in_flight in &options.in_flight {
         // Once without measuring: buffers grow, files are extended.
         volume.drive(*in_flight, &bytes, options.span / 4)?;
         floor.drive(*in_flight, &bytes, options.span / 4)?;
-        let (mut ours, mut floors): (Vec<Samples>, Vec<Samples>) = (Vec::new(), Vec::new());
+        keeper.drive(*in_flight, &bytes, options.span / 4)?;
+        let (mut ours, mut floors, mut keepers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.turns {
             ours.push(volume.drive(*in_flight, &bytes, options.span)?);
             floors.push(floor.drive(*in_flight, &bytes, options.span)?);
+            keepers.push(keeper.drive(*in_flight, &bytes, options.span)?);
         }
-        tell(&Row::of(*in_flight, options.bytes, &ours, &floors))?;
+        tell(&Row::of("floor", *in_flight, options.bytes, &ours, &floors))?;
+        tell(&Row::of("keeper", *in_flight, options.bytes, &ours, &keepers))?;
     }
     Ok(())
 }
@@ -92,13 +101,19 @@ struct FloorNodes {
 }
 
 impl FloorNodes {
-    fn start(executable: &Path, directory: &Path, count: usize) -> Result<Self, BenchError> {
+    fn start(
+        executable: &Path,
+        directory: &Path,
+        count: usize,
+        keeps: bool,
+    ) -> Result<Self, BenchError> {
         let addresses = free_addresses(count)?;
         let mut nodes = Self { children: Vec::new(), addresses };
         for (index, address) in nodes.addresses.iter().enumerate() {
             let child = Command::new(executable)
                 .args(["bench", "floor-node", "--listen", &address.to_string(), "--dir"])
                 .arg(directory.join(index.to_string()))
+                .args(keeps.then_some("--keeps"))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .spawn()?;

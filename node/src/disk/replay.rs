@@ -8,8 +8,16 @@ use quorate_core::lsn::Lsn;
 
 use super::{Corruption, Damage, Extent, OpenError, cap, extents};
 use crate::env::LogFile;
-use crate::format::{FRAME_HEADER_BYTES, FRAME_MAGIC, Floor, FrameHeader, LogIdentity};
+use crate::format::{
+    self, FRAME_HEADER_BYTES, FRAME_MAGIC, Floor, FrameHeader, LogIdentity, Note, SLOT_BYTES,
+    SLOT_MAGIC,
+};
 use crate::payload;
+
+/// The length of what frames and slots begin with.
+const MAGIC_BYTES: usize = FRAME_MAGIC.len();
+
+const _: () = assert!(SLOT_MAGIC.len() == MAGIC_BYTES);
 
 /// How much of a log is read at once while whole frames behind a bad one are looked for.
 const SCAN_BYTES: usize = 1 << 20;
@@ -25,6 +33,8 @@ pub(super) struct Replayed {
     pub(super) at: u64,
     /// No note says of the bytes from here on that they were durable.
     pub(super) doubtful: u64,
+    /// Whether anything lies behind the frames but notes.
+    pub(super) is_torn: bool,
 }
 
 /// A replay under way.
@@ -44,6 +54,15 @@ struct Behind {
     durable: u64,
     /// What may have been acknowledged.
     floor: Floor,
+    /// Whether there is anything but notes.
+    is_torn: bool,
+}
+
+impl Behind {
+    fn hear(&mut self, note: &Note) {
+        self.durable = self.durable.max(note.durable);
+        self.floor.rise(&note.floor);
+    }
 }
 
 impl<'a, L: LogFile> Replaying<'a, L> {
@@ -54,7 +73,14 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         image: SegmentImage,
         at: u64,
     ) -> Self {
-        let done = Replayed { image, payloads: BTreeMap::new(), next: 0, at, doubtful: at };
+        let done = Replayed {
+            image,
+            payloads: BTreeMap::new(),
+            next: 0,
+            at,
+            doubtful: at,
+            is_torn: false,
+        };
         Self { file, identity, begin: at, frames_max: u64::MAX, done }
     }
 
@@ -69,6 +95,7 @@ impl<'a, L: LogFile> Replaying<'a, L> {
             return self.refuse(Corruption::Damaged { durable: behind.durable });
         }
         self.done.doubtful = self.done.doubtful.max(behind.durable);
+        self.done.is_torn = behind.is_torn;
         Ok(self.done)
     }
 
@@ -122,34 +149,54 @@ impl<'a, L: LogFile> Replaying<'a, L> {
     /// Collects what the notes tell, and the whole headers and frames from here on.
     fn look_behind(&self) -> Result<Behind, OpenError> {
         let end = self.file.length();
-        let mut behind = Behind { durable: 0, floor: Floor::of(&self.done.image) };
+        let mut behind = Behind { durable: 0, floor: Floor::of(&self.done.image), is_torn: false };
+        // Where the last note ended.
+        let mut noted = self.done.at;
         let mut at = self.done.at;
         while at < end {
             let mut window = vec![0; cap(end.saturating_sub(at), SCAN_BYTES)];
             self.file.read_at(at, &mut window)?;
-            for (place, bytes) in window.windows(FRAME_MAGIC.len()).enumerate() {
-                if bytes != FRAME_MAGIC {
+            for (place, bytes) in window.windows(MAGIC_BYTES).enumerate() {
+                let candidate = at.saturating_add(place as u64);
+                if bytes == SLOT_MAGIC
+                    && let Some(note) = self.read_note(candidate)?
+                {
+                    behind.hear(&note);
+                    noted = noted.max(candidate.saturating_add(SLOT_BYTES as u64));
                     continue;
                 }
-                let candidate = at.saturating_add(place as u64);
+                behind.is_torn |= candidate >= noted && bytes.first() != Some(&0);
                 // A header counts though its frame is bad: it has a checksum of its own.
-                if let Some(header) = self.read_header(candidate)? {
-                    behind.durable = behind.durable.max(header.note.durable);
-                    behind.floor.rise(&header.note.floor);
+                if bytes == FRAME_MAGIC
+                    && let Some(header) = self.read_header(candidate)?
+                {
+                    behind.hear(&header.note);
                     if let Some((_, write)) = self.read_frame(candidate)? {
                         behind.floor.take(&write);
                     }
                 }
             }
             // Windows overlap, so that no magic is missed between two of them.
-            let step = window.len().saturating_sub(FRAME_MAGIC.len()).saturating_add(1);
-            at = at.saturating_add(step as u64);
+            let looked_at = window.len().saturating_sub(MAGIC_BYTES - 1);
+            let next = at.saturating_add(looked_at as u64);
+            if at.saturating_add(window.len() as u64) >= end {
+                let rest = window.iter().skip(looked_at);
+                behind.is_torn |=
+                    (next..).zip(rest).any(|(place, byte)| place >= noted && *byte != 0);
+                break;
+            }
+            at = next;
         }
-        for note in self.file.notes() {
-            behind.durable = behind.durable.max(note.durable);
-            behind.floor.rise(&note.floor);
-        }
+        self.file.notes().iter().for_each(|note| behind.hear(note));
         Ok(behind)
+    }
+
+    /// Returns the note in the slot that begins at `offset` of the log, if there is a whole one.
+    fn read_note(&self, offset: u64) -> Result<Option<Note>, OpenError> {
+        let mut bytes = [0; SLOT_BYTES];
+        self.file.read_at(offset, &mut bytes)?;
+        let slot = format::decode_slot(self.identity.salt, &bytes);
+        Ok(slot.and_then(|(at, note)| (at == offset).then_some(note)))
     }
 
     fn read_header(&self, offset: u64) -> Result<Option<FrameHeader>, OpenError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt;
 
 use super::{Environment, Event, LogFileError, Stream, Token, Waker};
 use crate::clock::{Clock, Moment};
@@ -28,6 +29,9 @@ const REPORTS_MAX: usize = 1024;
 /// The most events taken from the operating system at once.
 const EVENTS_MAX: usize = 256;
 
+/// How many random bytes are asked for at once: what the operating system gives in one piece.
+const RANDOM_BYTES: usize = 256;
+
 /// The real environment of one loop.
 #[derive(Debug)]
 pub struct RealEnvironment {
@@ -38,6 +42,8 @@ pub struct RealEnvironment {
     /// What the threads of logs report.
     reports: Arc<Mailbox<Event>>,
     reported: VecDeque<Event>,
+    /// Random bits that nobody has had yet.
+    random: Vec<u64>,
     waker: Arc<mio::Waker>,
 }
 
@@ -56,6 +62,7 @@ impl RealEnvironment {
             poll,
             reports: Arc::new(Mailbox::new(REPORTS_MAX)),
             reported: VecDeque::new(),
+            random: Vec::new(),
             waker,
         })
     }
@@ -66,6 +73,9 @@ impl RealEnvironment {
         token
     }
 }
+
+/// After so long without a byte the operating system asks the other end.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(30);
 
 const WAKER: mio::Token = mio::Token(0);
 
@@ -80,7 +90,14 @@ impl Environment for RealEnvironment {
     }
 
     fn random(&mut self) -> io::Result<u64> {
-        random()
+        if self.random.is_empty() {
+            // One call for many turns.
+            let mut bytes = [0; RANDOM_BYTES];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            let (words, _) = bytes.as_chunks::<8>();
+            self.random.extend(words.iter().map(|word| u64::from_le_bytes(*word)));
+        }
+        self.random.pop().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     fn listen(&mut self, address: SocketAddr) -> io::Result<(Token, TcpListener)> {
@@ -105,6 +122,11 @@ impl Environment for RealEnvironment {
 
     fn waker(&self) -> RealWaker {
         RealWaker(Arc::clone(&self.waker))
+    }
+
+    fn rest(&self) -> bool {
+        std::thread::yield_now();
+        true
     }
 
     fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {
@@ -144,10 +166,20 @@ impl Drop for RealEnvironment {
 impl RealEnvironment {
     fn register(&mut self, mut stream: TcpStream) -> io::Result<(Token, RealStream)> {
         let token = self.token();
+        let _ = keep_alive(&stream);
         let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.poll.registry().register(&mut stream, token, interests)?;
         Ok((Token::new(token.0), RealStream { stream, is_prompt: false }))
     }
+}
+
+/// Makes the operating system find out that the machine at the other end is gone: for whoever has
+/// nothing to say for long, and may.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_AFTER / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 3)
 }
 
 /// A TCP connection.

@@ -127,6 +127,10 @@ impl Environment for SimulatedEnvironment {
         SimulatedWaker(Arc::clone(&self.woken))
     }
 
+    fn rest(&self) -> bool {
+        false
+    }
+
     fn wait(&mut self, deadline: Option<Moment>, events: &mut Vec<Event>) -> io::Result<()> {
         self.world.borrow_mut().wait(self.process, deadline, events);
         Ok(())
@@ -205,6 +209,10 @@ impl LogFile for SimulatedLog {
 
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.world.borrow_mut().submit(self.process, self.machine, number, &frame, note);
+    }
+
+    fn commit(&mut self) -> Option<Event> {
+        None
     }
 }
 

@@ -96,7 +96,8 @@ impl World {
                 let history = self.history.clone();
                 let genesis = Membership::genesis(QuorumSet::AURORA);
                 let membership = genesis.adopted_by(history.epoch());
-                self.give(ToSegment::Install(Install { group, history, membership }), &[]);
+                let install = Install { group, history, end: Lsn::ZERO, membership };
+                self.give(ToSegment::Install(install), &[]);
             }
             Step::Seal => {
                 self.counter += 1;

@@ -26,6 +26,10 @@ const BACKLOG_BYTES_MAX: usize = 16 << 20;
 /// How long a client may take to say who it is.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
+/// How long a client may leave what it is answered where it is. One that asks nothing may stay: the
+/// operating system finds out whether its machine is still there.
+const STUCK_MAX: Duration = Duration::from_secs(30);
+
 /// The most clients accepted before those that are connected have their turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
@@ -38,6 +42,9 @@ struct Caller<S> {
     connection: Connection<S>,
     is_greeted: bool,
     since: Moment,
+    /// How many bytes had moved when it was last looked at, and since when there are so many, or
+    /// nothing waits.
+    moved: (u64, Moment),
     /// Requests without a reply.
     requests: usize,
 }
@@ -45,6 +52,23 @@ struct Caller<S> {
 impl<S: Stream> Caller<S> {
     fn is_paused(&self) -> bool {
         self.requests >= REQUESTS_MAX || self.connection.backlog() > BACKLOG_BYTES_MAX
+    }
+
+    /// Returns whether the connection is worth keeping.
+    fn is_alive(&mut self, now: Moment) -> bool {
+        let moved = self.connection.moved();
+        if moved != self.moved.0 || self.connection.backlog() == 0 {
+            self.moved = (moved, now);
+        }
+        let is_late = !self.is_greeted && now.since(self.since) >= GREETING_MAX;
+        !is_late && now.since(self.moved.1) < STUCK_MAX
+    }
+
+    /// Returns when it won't be any more, if nothing happens.
+    fn deadline(&self) -> Option<Moment> {
+        let greeting = (!self.is_greeted).then(|| self.since.after(GREETING_MAX));
+        let stuck = (self.connection.backlog() > 0).then(|| self.moved.1.after(STUCK_MAX));
+        greeting.into_iter().chain(stuck).min()
     }
 
     fn send(&mut self, envelope: &Envelope, bytes: &[u8]) {
@@ -108,8 +132,7 @@ impl<L, S: Stream> Callers<L, S> {
         E: Environment<Listener = L, Stream = S>,
     {
         let now = env.now();
-        self.callers
-            .retain(|_, caller| caller.is_greeted || now.since(caller.since) < GREETING_MAX);
+        self.callers.retain(|_, caller| caller.is_alive(now));
         for _ in 0..ACCEPTS_PER_TURN {
             let Some((_, listener)) = self.listener.as_mut().filter(|_| self.is_accepting) else {
                 return;
@@ -124,7 +147,9 @@ impl<L, S: Stream> Callers<L, S> {
                 Err(_) => continue,
             };
             let connection = Connection::new(stream);
-            let mut caller = Caller { connection, is_greeted: false, since: now, requests: 0 };
+            let moved = (0, now);
+            let mut caller =
+                Caller { connection, is_greeted: false, since: now, moved, requests: 0 };
             if self.callers.len() >= CALLERS_MAX {
                 // Written at once or not at all: nothing is kept for it.
                 caller.send(&Envelope::Refused(HelloRefusal::Full), &[]);
@@ -150,11 +175,10 @@ impl<L, S: Stream> Callers<L, S> {
         token: Token,
         volume: VolumeId,
         welcome: ClientWelcome,
-        buffer: &mut [u8],
     ) -> Option<Asked> {
         loop {
             let caller = self.callers.get_mut(&token).filter(|caller| !caller.is_paused())?;
-            match caller.connection.receive(buffer) {
+            match caller.connection.receive() {
                 Ok(None) => {
                     self.busy.remove(&token);
                     return None;
@@ -228,8 +252,7 @@ impl<L, S: Stream> Callers<L, S> {
         if self.is_accepting || (may_ask && self.busy.iter().any(waits)) {
             return Some(now);
         }
-        let greeting = |caller: &Caller<S>| caller.since.after(GREETING_MAX);
-        self.callers.values().filter(|caller| !caller.is_greeted).map(greeting).min()
+        self.callers.values().filter_map(Caller::deadline).min()
     }
 }
 

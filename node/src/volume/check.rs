@@ -40,6 +40,20 @@ pub(super) fn shape<S>(peers: &[Peer<S>], config: &VolumeConfig) -> Shape {
     if is_known { Shape::Known(geometry) } else { Shape::Unknown }
 }
 
+/// Returns whether the volume's history may have no room for another range, on a write quorum of
+/// some group, as far as its segments told when they were reached. A seal would then find those
+/// that were away, and their promise would cost the volume the writer that it has.
+pub(super) fn is_history_full<S>(peers: &[Peer<S>], geometry: &VolumeGeometry) -> bool {
+    let quorums = geometry.quorums();
+    let ranges_max = u64::from(geometry.limits().history_ranges_max);
+    geometry.groups().any(|group| {
+        let told = || peers.iter().filter(|peer| peer.group == group).filter_map(|p| p.welcome);
+        let full = told().filter(|told| told.status.history_ranges >= ranges_max).count();
+        let away = quorums.members().saturating_sub(told().count());
+        full > 0 && full.saturating_add(away) >= quorums.write()
+    })
+}
+
 /// Returns the frame of a message with its payloads, or `None` when it can't be sent: a payload is
 /// gone once its record is complete, and gossip brings it then.
 pub(super) fn encode(

@@ -8,13 +8,14 @@ use std::time::Duration;
 use quorate_core::consistency::Vdl;
 use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position, SegmentSet};
+use quorate_core::id::{InstanceId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
+use super::bounds::Bounds;
 use super::callers::Callers;
 use super::check::encode;
 use super::flow::Peer;
@@ -25,7 +26,6 @@ use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
 use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
 use crate::clock::Moment;
-use crate::connection::READ_BYTES;
 use crate::env::{Environment, Event};
 use crate::frontier::Frontier;
 use crate::link::{Link, LinkEvent};
@@ -34,9 +34,12 @@ use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
 
 mod issuing;
+mod pulse;
 mod reaching;
 mod reports;
 mod serving;
+
+use pulse::Pulse;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
@@ -84,6 +87,9 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
     reads: Reads,
+    bounds: Bounds,
+    /// Why no write can become durable, until one does.
+    is_full: Option<VolumeError>,
     /// Clients of this process.
     callers: Callers<E::Listener, E::Stream>,
     /// Answers to clients that are not on their connections yet.
@@ -93,12 +99,16 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     recovery_point: Vdl,
     points: Points,
     publish: Option<Moment>,
+    /// How many writes of this process were answered since commands were last taken.
+    answered: usize,
+    pulse: Pulse,
     advanced: Moment,
     /// Peers that may have something to read, by index.
     busy: BTreeSet<usize>,
-    buffer: Vec<u8>,
     /// The payload of the message that the writer is taking.
     incoming: Vec<u8>,
+    /// Who has sent it.
+    from: Option<(PgId, Position)>,
 }
 
 /// How far a client is.
@@ -167,16 +177,20 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes: VecDeque::new(),
             commits: VecDeque::new(),
             reads: Reads::default(),
+            bounds: Bounds::default(),
+            is_full: None,
             callers: Callers::new(),
             outbox: Outbox::default(),
             welcome: None,
             recovery_point: Vdl::ZERO,
             points: Points::default(),
             publish: None,
+            answered: 0,
+            pulse: Pulse::default(),
             advanced: now,
             busy: BTreeSet::new(),
-            buffer: vec![0; READ_BYTES],
             incoming: Vec::new(),
+            from: None,
         })
     }
 
@@ -219,6 +233,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             return false;
         }
         let mut may_come = true;
+        self.gather_commands();
         while self.has_room() {
             if self.waiting.is_empty() {
                 may_come = self.commands.take(COMMANDS_PER_TURN, &mut self.waiting);
@@ -229,6 +244,22 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             }
         }
         true
+    }
+
+    /// Waits a moment for those who have just been answered: what they ask for next comes one by
+    /// one, and what goes to the segments together is durable together.
+    fn gather_commands(&mut self) {
+        let expected = std::mem::take(&mut self.answered);
+        if expected < 2 || !self.has_room() {
+            return;
+        }
+        let until = self.env.now().after(self.pulse.moment());
+        loop {
+            self.commands.take(COMMANDS_PER_TURN, &mut self.waiting);
+            if self.waiting.len() >= expected || self.env.now() >= until || !self.env.rest() {
+                return;
+            }
+        }
     }
 
     fn take_command(&mut self, command: Command) {
@@ -258,9 +289,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 let Some(peer) = self.peers.get_mut(index) else { break };
                 let (group, position) = (peer.group, peer.position);
-                match peer.link.next(&mut self.env, &mut self.buffer) {
+                match peer.link.next(&mut self.env) {
                     None => break,
-                    Some(LinkEvent::Down) => self.lose(group, position),
+                    Some(LinkEvent::Down) => {
+                        self.reads.lost((group, position), self.env.now());
+                    }
                     Some(LinkEvent::Frame(frame)) => self.take_frame(index, *frame),
                     Some(LinkEvent::Up(welcome)) => {
                         peer.welcome = Some(welcome);
@@ -275,15 +308,6 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
     }
 
-    fn lose(&mut self, group: PgId, position: Position) {
-        let now = self.env.now();
-        if let Some(geometry) = self.writer.as_ref().map(|writer| *writer.geometry()) {
-            let is_lost =
-                |page: PageId, from: Position| from == position && geometry.group_of(page) == group;
-            self.reads.lost(is_lost, now);
-        }
-    }
-
     fn take_frame(&mut self, index: usize, frame: Frame) {
         let now = self.env.now();
         let Some(peer) = self.peers.get_mut(index) else { return };
@@ -291,7 +315,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             // Nobody asked for anything else.
             peer.link.fail(&mut self.env, now);
             let (group, position) = (peer.group, peer.position);
-            return self.lose(group, position);
+            return self.reads.lost((group, position), now);
         };
         let Some(epoch) = self.writer.as_ref().map(Writer::epoch) else { return };
         let (group, from) = (peer.group, peer.position);
@@ -317,6 +341,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             | ToWriter::Sealed { .. } => {}
         }
         self.incoming = frame.payload;
+        self.from = Some((group, from));
         self.step(WriterInput::Receive { group, from, message });
         if has_missed && matches!(self.phase, Phase::Open) {
             self.step(WriterInput::Resend { group, to: from });
@@ -368,6 +393,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     fn send_now(&mut self, group: PgId, to: SegmentSet, message: ToSegment) {
         let is_append = matches!(message, ToSegment::Append(_));
+        if let Some(tail) = self.writer.as_ref().and_then(Writer::tail)
+            && is_append
+        {
+            self.pulse.sent(tail, self.env.now());
+        }
         let envelope = Envelope::ToSegment(message);
         if !envelope.records().is_empty() {
             // It tells the VDL too.
@@ -394,7 +424,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     fn tick(&mut self) {
         let now = self.env.now();
         for peer in &mut self.peers {
-            peer.link.tick(&mut self.env, now);
+            if peer.link.tick(&mut self.env, now) {
+                self.reads.lost((peer.group, peer.position), now);
+            }
         }
         self.tick_recovery(now);
         if !matches!(self.phase, Phase::Over(_)) {
@@ -430,6 +462,12 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Returns how many bytes are queued for the segment that takes least.
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> usize {
+        self.peers.iter().map(|peer| peer.link.backlog()).max().unwrap_or_default()
     }
 
     /// Returns what other threads see of the volume.

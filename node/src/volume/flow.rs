@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_core::id::{PgId, Position};
 
 use crate::clock::Moment;
-use crate::link::Link;
-use crate::wire::Welcome;
+use crate::link::{self, Link};
+use crate::wire::{self, Welcome};
 
 /// How long a segment may take to acknowledge the history before it gets it again.
 const CATCH_UP: Duration = Duration::from_millis(200);
@@ -17,6 +17,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Above so many bytes that a segment doesn't take, it gets no more records; gossip fills what it
 /// misses.
 const BACKLOG_BYTES_MAX: usize = 32 << 20;
+
+/// Records alone never make a link end: the last frame of them still has room.
+const _: () = assert!(BACKLOG_BYTES_MAX + (16 << 20) <= link::BACKLOG_BYTES_MAX);
+const _: () = assert!(wire::ENVELOPE_BYTES_MAX + wire::PAYLOAD_BYTES_MAX < 16 << 20);
 
 /// One segment.
 #[derive(Debug)]
@@ -108,13 +112,12 @@ impl<S: crate::env::Stream> Peer<S> {
 
     /// Returns when something is to be done next, if ever.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        if !self.link.is_up() {
-            return self.link.deadline();
-        }
-        match self.flow {
+        let flow = match self.flow {
+            _ if !self.link.is_up() => None,
             Flow::CatchingUp { again } => Some(again),
             Flow::Paused { until } => Some(until),
             Flow::Lagging | Flow::Steady => None,
-        }
+        };
+        flow.into_iter().chain(self.link.deadline()).min()
     }
 }

@@ -49,6 +49,11 @@ impl IntoAnswer for PageVersion {
 }
 
 impl<T: IntoAnswer> Reply<T> {
+    /// Returns whether somebody of this process gets the answer.
+    pub(super) const fn is_waiter(&self) -> bool {
+        matches!(self, Self::Waiter(_))
+    }
+
     /// Sends the answer on its way. Whoever asked may have stopped waiting.
     pub(super) fn send(self, outcome: Result<T, VolumeError>, outbox: &mut Outbox) {
         match self {

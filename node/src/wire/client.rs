@@ -6,7 +6,8 @@
 use quorate_core::consistency::{ReadPoint, Vcl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::id::{PageId, PgId, Position, SEGMENTS_MAX, Ticket};
+use quorate_core::list;
 use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use crate::volume::{Committed, Consistency, PointError, VolumeError};
 
 /// The most pages of one write through a writer process: with their bytes they fit into a frame.
 pub const WRITE_PAGES_MAX: usize = 1024;
+
+/// The most protection groups of a volume.
+const GROUPS_MAX: usize = quorate_core::geometry::GROUPS_MAX as usize;
 
 const _: () = assert!(WRITE_PAGES_MAX * PAGE_BYTES_MAX <= super::PAYLOAD_BYTES_MAX);
 
@@ -98,6 +102,7 @@ pub enum Question {
     /// Pages to be written as one mini-transaction; the reply comes when it is durable for good.
     Write {
         /// The pages.
+        #[serde(deserialize_with = "list::deserialize")]
         pages: Vec<PageSum>,
     },
 }
@@ -134,9 +139,18 @@ pub enum Answer {
 /// Why a writer process can't do what a client asks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum ClientRefusal {
+    /// The segments take no write of this size.
+    #[error("the segments refuse a write of this size; its outcome is unknown")]
+    BatchRefused,
     /// A write without pages.
     #[error("a write needs at least one page")]
     Empty,
+    /// The segments' logs hold as many records as the volume's limits allow.
+    #[error(
+        "the volume is full: its segments hold as many records as its limits allow. The outcome \
+         of the write is unknown; reads go on. Copy the volume into a new one"
+    )]
+    LogFull,
     /// The number space is used up.
     #[error("the volume's log has no positions left: copy it into a new volume")]
     OutOfLsns,
@@ -163,12 +177,15 @@ pub enum ClientRefusal {
 impl From<VolumeError> for ClientRefusal {
     fn from(error: VolumeError) -> Self {
         match error {
+            VolumeError::BatchRefused => Self::BatchRefused,
             VolumeError::Empty => Self::Empty,
+            VolumeError::LogFull => Self::LogFull,
             VolumeError::OutOfLsns => Self::OutOfLsns,
             VolumeError::Overtaken { by } => Self::Overtaken { by },
             VolumeError::Oversized => Self::Oversized,
             VolumeError::Point(point) => Self::Point(point),
             VolumeError::Closed
+            | VolumeError::HistoryFull
             | VolumeError::OtherGeometry { .. }
             | VolumeError::System(_)
             | VolumeError::TimedOut
@@ -202,6 +219,7 @@ pub struct WriterStatus {
     /// How many more LSNs may be allocated before the VDL advances.
     pub allowance: u64,
     /// The protection groups, by number.
+    #[serde(deserialize_with = "list::deserialize_at_most::<_, _, GROUPS_MAX>")]
     pub groups: Vec<GroupStatus>,
     /// How many clients are connected.
     pub connections: u64,
@@ -211,6 +229,10 @@ pub struct WriterStatus {
     pub writes_waiting: u64,
     /// Reads without an answer.
     pub reads_under_way: u64,
+    /// Reads that were asked of a second segment because the first one took long.
+    pub reads_hedged: u64,
+    /// Reads that were asked of a slow segment too, to see whether it still is.
+    pub reads_probed: u64,
     /// Payload bytes that are not durable yet.
     pub bytes_under_way: u64,
 }
@@ -223,6 +245,7 @@ pub struct GroupStatus {
     /// At or under it the group has met its write quorum.
     pub pgcl: Lsn,
     /// The segments, by position.
+    #[serde(deserialize_with = "list::deserialize_at_most::<_, _, SEGMENTS_MAX>")]
     pub segments: Vec<SegmentView>,
 }
 
@@ -278,7 +301,7 @@ mod tests {
     }
 
     const GOLDEN_WRITE: &str = "\
-        51525401010000002800000004000000854fd94608000000010000000000000002000000010000000000\
+        515254010200000028000000040000008a2486af08000000010000000000000002000000010000000000\
         000007000000000000000400000028e6c87b7265646f";
 
     /// A page above its bound must be refused before anybody keeps it.

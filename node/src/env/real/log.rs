@@ -1,22 +1,25 @@
-//! A segment's log in a directory: its writes and syncs run on a thread of their own, and on
-//! another one the next file is prepared before it is needed.
+//! A segment's log in a directory: it is written by the loop while the disk is fast, and by a
+//! thread of its own while it isn't; on another one the next file is prepared before it is needed.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use self::directory::{Directory, RealDirectory};
-use self::files::{Reader, Supply, Writer, is_log};
+use self::files::{Keep, Reader, Writer, is_log};
 use self::layout::Layout;
 use self::preparing::Preparing;
 use super::RealWaker;
-use crate::env::{Event, LogFile, LogFileError, Waker};
+use crate::clock::{Clock, Moment};
+use crate::env::{Event, LogFile, LogFileError, NOTE_AFTER, Waker};
 use crate::format::Note;
-use crate::handover::Handover;
+use crate::handover::{Claim, Handover};
 use crate::mailbox::Mailbox;
 
+mod blocks;
 mod directory;
 mod files;
 mod layout;
@@ -31,8 +34,12 @@ pub(crate) const LOCK_NAME: &str = "lock";
 /// What the locked file says once there is a log beside it.
 const HAS_LOG: &[u8] = b"There is, or was, a log in this directory.\n";
 
-/// What is kept of the memory of a group for another one.
-const GROUP_BYTES_KEPT: usize = 1 << 20;
+/// How long a write of the loop's own may take before the next ones are left to the thread: longer
+/// than disks take that are well, and short beside all timeouts of a volume.
+const OWN_WRITE_MAX: Duration = Duration::from_millis(25);
+
+/// How many groups are left to the thread before the loop tries again.
+const OTHERS_WRITES: u32 = 64;
 
 /// A log in a directory that this process has locked.
 #[derive(Debug)]
@@ -41,9 +48,53 @@ pub struct RealLog {
     directory: RealDirectory,
     /// Held open: the lock ends with it, or with the process.
     _lock: File,
-    submissions: Option<Arc<Handover<Last>>>,
-    thread: Option<JoinHandle<()>>,
+    writing: Option<Writing>,
     reports: Reports,
+}
+
+/// What there is once something has been submitted.
+///
+/// The loop writes by itself as long as the disk answers at once: handing bytes to a thread and
+/// hearing of it again costs as much as a good disk takes, and what comes meanwhile waits in the
+/// sockets and makes a group. A disk that makes it wait gets a thread, so that reads, seals and
+/// gossip go on.
+#[derive(Debug)]
+struct Writing {
+    submissions: Arc<Handover<Last>>,
+    appender: Arc<Mutex<Appender>>,
+    thread: Option<JoinHandle<()>>,
+    group: Vec<Vec<u8>>,
+    clock: Clock,
+    /// So many groups go to the thread before the loop tries again.
+    others: u32,
+}
+
+/// What writes groups of frames, whoever calls it.
+#[derive(Debug)]
+struct Appender {
+    writer: Writer<RealDirectory, Preparing<RealDirectory>>,
+    clock: Clock,
+    /// When a note was last kept far from its frames.
+    noted: Option<Moment>,
+    /// Nothing is tried again after an error: what is durable is unknown.
+    has_failed: bool,
+}
+
+impl Appender {
+    fn append(&mut self, group: &[Vec<u8>], note: &Note) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let now = self.clock.now();
+        let is_recent = self.noted.is_some_and(|noted| now.since(noted) < NOTE_AFTER);
+        let keep = if is_recent { Keep::Near } else { Keep::NearAndFar };
+        self.writer.append(group, note, keep)?;
+        if !is_recent {
+            self.noted = Some(now);
+        }
+        self.has_failed = false;
+        Ok(())
+    }
 }
 
 /// What is said of the last frame that was submitted.
@@ -100,24 +151,63 @@ impl RealLog {
             lock.sync_all()?;
         }
         let reports = Reports { events, waker };
-        Ok(Self { reader, directory, _lock: lock, submissions: None, thread: None, reports })
+        Ok(Self { reader, directory, _lock: lock, writing: None, reports })
     }
 
     /// Starts the threads that write and prepare.
-    fn start(&mut self) -> io::Result<Arc<Handover<Last>>> {
+    fn start(&self) -> io::Result<Writing> {
         let supply =
             Preparing::start(self.directory.clone(), Layout::STANDARD, self.reports.clone())?;
-        let writer = self.reader.writer(supply);
-        let reports = self.reports.clone();
+        let writer = self.reader.writer(supply)?;
+        let appender = Appender { writer, clock: Clock::start(), noted: None, has_failed: false };
+        let appender = Arc::new(Mutex::new(appender));
         let submissions = Arc::new(Handover::new());
-        let handed = Arc::clone(&submissions);
+        let reports = self.reports.clone();
+        let (theirs, handed) = (Arc::clone(&appender), Arc::clone(&submissions));
         let thread = thread::Builder::new().name("log".into()).spawn(move || {
-            if let Err(error) = write_all(writer, &handed, &reports) {
+            if let Err(error) = write_all(&theirs, &handed, &reports) {
                 reports.fail(&error);
             }
         })?;
-        self.thread = Some(thread);
-        Ok(submissions)
+        Ok(Writing {
+            submissions,
+            appender,
+            thread: Some(thread),
+            group: Vec::new(),
+            clock: Clock::start(),
+            others: 0,
+        })
+    }
+}
+
+impl Writing {
+    fn commit(&mut self) -> Option<io::Result<u64>> {
+        if self.others > 0 {
+            if self.submissions.length() > 0 {
+                self.others = self.others.saturating_sub(1);
+                self.submissions.offer();
+            }
+            return None;
+        }
+        let Ok(mut appender) = self.appender.try_lock() else {
+            self.submissions.offer();
+            return None;
+        };
+        if !appender.writer.is_ready(self.submissions.length()) {
+            self.submissions.offer();
+            return None;
+        }
+        let Claim::Mine(Last { number, note }) = self.submissions.claim(&mut self.group) else {
+            return None;
+        };
+        let begun = self.clock.now();
+        let appended = appender.append(&self.group, &note);
+        if self.clock.now().since(begun) > OWN_WRITE_MAX {
+            self.others = OTHERS_WRITES;
+        }
+        self.group.clear();
+        self.submissions.release();
+        Some(appended.map(|()| number))
     }
 }
 
@@ -139,43 +229,51 @@ impl LogFile for RealLog {
     }
 
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
-        if self.submissions.is_none() {
+        if self.writing.is_none() {
             match self.start() {
-                Ok(submissions) => self.submissions = Some(submissions),
+                Ok(writing) => self.writing = Some(writing),
                 Err(error) => {
                     self.reports.fail(&error);
                     return;
                 }
             }
         }
-        if let Some(submissions) = &self.submissions {
+        if let Some(writing) = &self.writing {
             // A thread that is gone has reported its failure.
-            submissions.add(&frame, Last { number, note });
+            writing.submissions.add(frame, Last { number, note });
         }
+    }
+
+    fn commit(&mut self) -> Option<Event> {
+        Some(match self.writing.as_mut()?.commit()? {
+            Ok(through) => Event::Durable { through },
+            Err(error) => Event::LogFailed { error: error.kind() },
+        })
     }
 }
 
 impl Drop for RealLog {
     fn drop(&mut self) {
-        if let Some(submissions) = self.submissions.take() {
-            submissions.close();
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(mut writing) = self.writing.take() {
+            writing.submissions.close();
+            if let Some(thread) = writing.thread.take() {
+                let _ = thread.join();
+            }
         }
     }
 }
 
-/// Writes what is submitted, and syncs once for all that has come meanwhile (group commit).
-fn write_all<S: Supply<File>>(
-    mut writer: Writer<RealDirectory, S>,
+/// Writes what is offered, and syncs once for all that has come meanwhile.
+fn write_all(
+    appender: &Mutex<Appender>,
     submissions: &Handover<Last>,
     reports: &Reports,
 ) -> io::Result<()> {
     let mut group = Vec::new();
     while let Some(Last { number: through, note }) = submissions.exchange(&mut group) {
-        writer.append(&group, &note)?;
-        group.shrink_to(GROUP_BYTES_KEPT);
+        appender.lock().unwrap_or_else(PoisonError::into_inner).append(&group, &note)?;
+        group.clear();
+        submissions.release();
         if !reports.send(Event::Durable { through }) {
             return Ok(());
         }

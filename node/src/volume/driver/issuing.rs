@@ -1,7 +1,7 @@
 //! Writes and reads that can go to the segments now.
 
 use quorate_core::effect::WriterInput;
-use quorate_core::id::{PageId, Position};
+use quorate_core::id::{PgId, Position};
 use quorate_core::record::Change;
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
@@ -69,17 +69,20 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let vdl = self.writer.as_ref().and_then(Writer::vdl).unwrap_or_default();
         self.reads.expire(vdl, now, &mut self.outbox);
         for (ticket, page, read_point) in self.reads.due(now) {
-            let complete = self.readable(page);
-            if let Some(from) = self.reads.choose(ticket, &complete, now) {
+            let Some(group) = self.writer.as_ref().map(|writer| writer.geometry().group_of(page))
+            else {
+                return;
+            };
+            let complete = self.readable(group);
+            for from in self.reads.choose(ticket, group, &complete, now) {
                 self.step(WriterInput::Read { ticket, page, read_point, from });
             }
         }
     }
 
-    /// Returns the segments that can be asked for `page` now.
-    pub(super) fn readable(&self, page: PageId) -> Vec<Position> {
+    /// Returns the segments of `group` that can be asked for a page now.
+    pub(super) fn readable(&self, group: PgId) -> Vec<Position> {
         let Some(writer) = &self.writer else { return Vec::new() };
-        let group = writer.geometry().group_of(page);
         let complete = writer.complete(group);
         self.peers
             .iter()

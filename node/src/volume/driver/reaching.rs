@@ -4,7 +4,7 @@ use quorate_core::effect::WriterInput;
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
-use super::super::check::{Shape, shape};
+use super::super::check::{Shape, is_history_full, shape};
 use super::super::{Unavailable, VolumeError};
 use super::{Phase, STALL, VolumeDriver};
 use crate::clock::Moment;
@@ -28,6 +28,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             }
             Shape::Unknown => return,
         };
+        if is_history_full(&self.peers, &geometry) {
+            return self.give_up(VolumeError::HistoryFull);
+        }
         let Some(epoch) = recovery.attempt() else {
             return self.give_up(VolumeError::OutOfLsns);
         };

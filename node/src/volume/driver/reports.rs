@@ -2,6 +2,8 @@
 
 use quorate_core::consistency::Vdl;
 use quorate_core::effect::{CommandRefusal, Report};
+use quorate_core::id::{PgId, Position};
+use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
@@ -40,13 +42,20 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Read { ticket, page, read_point, version } => {
                 let bytes = std::mem::take(&mut self.incoming);
                 let answered = (read_point, version, bytes);
-                self.reads.answer(ticket, page, answered, now, &mut self.outbox);
+                if let Some(from) = self.from {
+                    self.reads.answer(ticket, page, answered, from, now, &mut self.outbox);
+                }
             }
-            Report::ReadRefused { ticket, .. } => self.reads.refused(ticket, now),
+            Report::ReadRefused { ticket, .. } => {
+                if let Some(from) = self.from {
+                    self.reads.refused(ticket, from, now);
+                }
+            }
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
-            // Commands are given only when they can be carried out, and what a faulty segment
-            // rejects is made up for by the others.
-            Report::Refused(_) | Report::Rejected { .. } | Report::Settled { .. } => {}
+            Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
+            Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
+            // Commands are given only when they can be carried out.
+            Report::Refused(_) | Report::Settled { .. } => {}
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);
@@ -56,17 +65,40 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
     }
 
+    /// Takes the refusal of a segment, which the others make up for while they are a quorum.
+    fn rejected(&mut self, group: PgId, from: Position, refusal: &Refusal) {
+        let Some(quorums) = self.writer.as_ref().map(|writer| writer.geometry().quorums()) else {
+            return;
+        };
+        let Some(error) = self.bounds.refused(quorums, group, from, refusal) else { return };
+        if !matches!(self.phase, Phase::Open) {
+            return self.give_up(error);
+        }
+        // Reads go on.
+        self.is_full = Some(error);
+        for (_, reply) in self.commits.drain(..) {
+            reply.send(Err(error), &mut self.outbox);
+        }
+        for (_, reply) in self.writes.drain(..) {
+            reply.send(Err(error), &mut self.outbox);
+        }
+    }
+
     /// Answers the commits that are durable now and forgets their bytes.
     pub(super) fn settle(&mut self, vdl: Vdl, now: Moment) {
         self.advanced = now;
+        self.is_full = None;
+        self.bounds.clear();
         // Before anybody is told: who has been told sees it.
         self.frontier.advance(vdl.lsn());
         self.publish = Some(now.after(PUBLISH_AFTER));
         while let Some((committed, reply)) =
             self.commits.pop_front_if(|(committed, _)| committed.cpl <= vdl.lsn())
         {
+            self.answered = self.answered.saturating_add(usize::from(reply.is_waiter()));
             reply.send(Ok(committed), &mut self.outbox);
         }
+        self.pulse.reached(vdl.lsn(), now);
         self.reads.reach(vdl, now);
         let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
         while let Some(first) = self.payloads.first_entry()

@@ -81,7 +81,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 if !self.has_room() {
                     return;
                 }
-                let asked = self.callers.next(token, volume, welcome, &mut self.buffer);
+                let asked = self.callers.next(token, volume, welcome);
                 let Some(asked) = asked else { break };
                 self.take_request(token, asked);
             }
@@ -136,7 +136,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// Takes a write of anybody.
     pub(super) fn take_write(&mut self, pages: Vec<PageImage>, reply: Reply<Committed>) {
-        match self.over().or_else(|| refuse(&pages)) {
+        match self.over().or(self.is_full).or_else(|| refuse(&pages)) {
             Some(error) => reply.send(Err(error), &mut self.outbox),
             None => self.writes.push_back((pages, reply)),
         }
@@ -159,6 +159,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes_under_way: self.commits.len() as u64,
             writes_waiting: self.writes.len() as u64,
             reads_under_way: self.reads.len() as u64,
+            reads_hedged: self.reads.latencies().hedges(),
+            reads_probed: self.reads.latencies().probes(),
             bytes_under_way: self.flying_bytes as u64,
         })
     }

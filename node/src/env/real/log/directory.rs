@@ -44,6 +44,18 @@ pub(super) trait DirectoryFile: Send + 'static {
     /// Writes all of `bytes`. Not durable before a sync.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Takes the space for so many bytes, which read as zeros. Returns whether that can be done
+    /// without writing them. Not durable before a sync.
+    fn reserve(&self, length: u64) -> io::Result<bool>;
+
+    /// Writes whole blocks that nobody reads soon. Not durable before a sync. It is fastest if they
+    /// begin at an address in memory that is a multiple of a block.
+    fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
+
+    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest as
+    /// above.
+    fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
+
     /// Makes what was written durable, and the length.
     fn sync(&self) -> io::Result<()>;
 }
@@ -74,20 +86,94 @@ impl RealDirectory {
     }
 }
 
+/// A file of a [`RealDirectory`].
+#[derive(Debug)]
+pub(super) struct RealFile {
+    cached: File,
+    /// The same file past the operating system's cache, where that exists: a write to it is one
+    /// request to the disk, copies nothing, and is durable when it returns.
+    direct: Option<File>,
+}
+
+impl RealFile {
+    fn open(options: &OpenOptions, path: &Path) -> io::Result<Self> {
+        let cached = options.open(path)?;
+        // Some file systems have nothing like it; all that is lost then is speed.
+        let direct = open_direct(path).ok();
+        Ok(Self { cached, direct })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(flags).open(path)
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, length: u64) -> io::Result<bool> {
+    use rustix::fs::FallocateFlags;
+    use rustix::io::Errno;
+
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &File, _length: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Writes all of `blocks` and makes them durable, with one request.
+#[cfg(target_os = "linux")]
+fn write_durably(file: &File, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    use rustix::io::{Errno, ReadWriteFlags};
+
+    let mut done = 0;
+    while let Some(rest) = blocks.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        match rustix::io::pwritev2(file, &[io::IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => done = done.saturating_add(count),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_durably(file: &File, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    file.write_all_at(blocks, offset)?;
+    file.sync_data()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> io::Result<File> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 impl Directory for RealDirectory {
-    type File = File;
+    type File = RealFile;
 
     fn names(&self) -> io::Result<Vec<OsString>> {
         std::fs::read_dir(&*self.0)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
-    fn create(&self, name: &str) -> io::Result<File> {
+    fn create(&self, name: &str) -> io::Result<RealFile> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).open(self.0.join(name))
+        options.read(true).write(true).create(true).truncate(true);
+        RealFile::open(&options, &self.0.join(name))
     }
 
-    fn open(&self, name: &str) -> io::Result<Option<File>> {
-        match OpenOptions::new().read(true).write(true).open(self.0.join(name)) {
+    fn open(&self, name: &str) -> io::Result<Option<RealFile>> {
+        let mut options = OpenOptions::new();
+        match RealFile::open(options.read(true).write(true), &self.0.join(name)) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -107,15 +193,15 @@ impl Directory for RealDirectory {
     }
 }
 
-impl DirectoryFile for File {
+impl DirectoryFile for RealFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.cached.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match FileExt::read_at(self, rest, offset.saturating_add(done as u64)) {
+            match self.cached.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done = done.saturating_add(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -126,11 +212,40 @@ impl DirectoryFile for File {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        self.cached.write_all_at(bytes, offset)
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        reserve(&self.cached, length)
+    }
+
+    fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct {
+            match direct.write_all_at(blocks, offset) {
+                // A disk with longer blocks than these: nothing was written.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                written => return written,
+            }
+        }
+        self.write_at(offset, blocks)
+    }
+
+    fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        if let Some(direct) = &self.direct {
+            match write_durably(direct, offset, blocks) {
+                // As above, or a system that can't do both at once.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                }
+                written => return written,
+            }
+        }
+        self.write_at(offset, blocks)?;
+        self.sync()
     }
 
     fn sync(&self) -> io::Result<()> {
         // It covers the length too, whenever that has changed.
-        self.sync_data()
+        self.cached.sync_data()
     }
 }

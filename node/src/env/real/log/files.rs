@@ -1,16 +1,18 @@
-//! A log as a sequence of files that were written with zeros before they are used.
+//! A log as a sequence of files whose space is taken before they are used.
 //!
-//! A sync of a file that grows waits for the file system's journal; one of bytes that were there
-//! before does not. Nothing here knows of threads: [`Reader`] is what the segment's loop has of a
+//! A sync of a file that grows waits for the file system's journal; one of bytes that were written
+//! before does not. So a log that is written slowly writes zeros ahead of itself. Nothing here knows of threads: [`Reader`] is what the segment's loop has of a
 //! log, [`Writer`] what the thread that writes has, and they meet in the files alone.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
 /// The name of a log's only file in the first version of the format. It is opened as the first
@@ -27,8 +29,12 @@ const INDEX_MAX: u32 = 999_999;
 /// sync of the log that comes meanwhile waits no longer than for these.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How many zeros are copied at once: they stay in the nearest cache of the processor.
-const ZEROS_BYTES: usize = 16 << 10;
+/// How far ahead of a log that is written slowly its file holds zeros: what such a log takes in the
+/// time between two looks at it, [`crate::env::NOTE_AFTER`], and more.
+const AHEAD_BYTES: u64 = 256 << 10;
+
+/// How much memory for blocks is kept from one group of frames to the next.
+const BLOCKS_BYTES_KEPT: usize = 1 << 20;
 
 /// Returns the name of the file with this number.
 pub(super) fn name(index: u32) -> String {
@@ -67,7 +73,10 @@ pub(super) fn prepare<D: Directory>(
     let unfinished = format!("{name}{UNFINISHED}");
     let make = || {
         let file = directory.create(&unfinished)?;
-        extend(&file, 0, layout.file_bytes(index), is_over)?;
+        if !file.reserve(layout.file_bytes(index))? {
+            extend(&file, layout.block, 0..layout.file_bytes(index), is_over)?;
+        }
+        file.sync()?;
         if !header.is_empty() {
             file.write_at(0, header)?;
             file.sync()?;
@@ -82,27 +91,30 @@ pub(super) fn prepare<D: Directory>(
     Ok(file)
 }
 
-/// Writes zeros from `from` up to `to`, durably.
+/// Writes zeros at `place`. Not durable before a sync.
 fn extend<F: DirectoryFile>(
     file: &F,
-    from: u64,
-    to: u64,
+    block: usize,
+    place: Range<u64>,
     is_over: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = [0; ZEROS_BYTES];
-    let mut at = from;
-    while at < to {
+    let longest = chunk(place.end.saturating_sub(place.start));
+    let mut zeros = Blocks::default();
+    zeros.clear(longest);
+    zeros.add_zeros(longest);
+    let mut at = place.start;
+    while at < place.end {
         if is_over() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let end = at.saturating_add(chunk(to.saturating_sub(at)) as u64);
-        while at < end {
-            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(ZEROS_BYTES);
-            let piece = zeros.get(..left).unwrap_or(&zeros);
+        let length = chunk(place.end.saturating_sub(at));
+        let piece = zeros.bytes().get(..length).unwrap_or(&[]);
+        if at.is_multiple_of(block as u64) && piece.len().is_multiple_of(block) {
+            file.write_ahead(at, piece)?;
+        } else {
             file.write_at(at, piece)?;
-            at = at.saturating_add(piece.len() as u64);
         }
-        file.sync()?;
+        at = at.saturating_add(piece.len() as u64);
     }
     Ok(())
 }
@@ -261,10 +273,11 @@ impl<D: Directory> Reader<D> {
     pub(super) fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
         let end = self.length.max(length);
         let first = self.layout.locate(doubtful.min(length)).index;
+        let block = self.layout.block;
         for index in first..self.count {
             let bytes = self.layout.file_bytes(index);
             // A file that lost its end gets it back: what is written there is to be overwritten.
-            self.with(index, |file| extend(file, file.length()?, bytes, &|| false))?;
+            self.with(index, |file| extend(file, block, file.length()?..bytes, &|| false))?;
         }
         let mut at = doubtful.min(length);
         while at < end {
@@ -290,16 +303,28 @@ impl<D: Directory> Reader<D> {
     }
 
     /// Returns what appends behind the end of this log, with files from `supply`.
-    pub(super) fn writer<S: Supply<D::File>>(&self, supply: S) -> Writer<D, S> {
-        Writer {
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    pub(super) fn writer<S: Supply<D::File>>(&self, supply: S) -> io::Result<Writer<D, S>> {
+        let within = self.layout.locate(self.length).within;
+        let mut partial = vec![0; usize::try_from(within).unwrap_or(0) % self.layout.block];
+        self.read_at(self.length.saturating_sub(partial.len() as u64), &mut partial)?;
+        Ok(Writer {
             layout: self.layout,
             salt: self.salt,
             supply,
             files: BTreeMap::new(),
             tail: self.length,
+            partial,
+            blocks: Blocks::default(),
+            written: u32::MAX,
+            end: 0,
+            cleared: (u32::MAX, 0),
+            looked: self.length,
             sequence: self.sequence,
             told: 0,
-        }
+        })
     }
 }
 
@@ -308,8 +333,47 @@ pub(super) trait Supply<F> {
     /// Asks for the file with this number to be prepared, if it isn't there. Returns at once.
     fn request(&mut self, index: u32);
 
+    /// Returns whether the file with this number can be taken without waiting.
+    fn is_ready(&mut self, index: u32) -> bool;
+
     /// Returns the file with this number; waits while it is being prepared.
     fn take(&mut self, index: u32) -> io::Result<F>;
+}
+
+/// Where the note of a group of frames is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keep {
+    /// Behind the frames, in the same write.
+    Near,
+    /// There, and in a slot at the file's end: one more write to the disk.
+    NearAndFar,
+}
+
+/// Frames of which a part is taken.
+#[derive(Debug)]
+struct Pieces<'a> {
+    frames: &'a [Vec<u8>],
+    /// How much of the first frame is taken.
+    skip: usize,
+}
+
+impl Pieces<'_> {
+    /// Adds the next `length` bytes to `blocks`.
+    fn give(&mut self, length: usize, blocks: &mut Blocks) {
+        let mut left = length;
+        while left > 0
+            && let Some((first, others)) = self.frames.split_first()
+        {
+            let rest = first.get(self.skip..).unwrap_or(&[]);
+            let (piece, behind) = rest.split_at_checked(left).unwrap_or((rest, &[]));
+            blocks.add(piece);
+            left = left.saturating_sub(piece.len());
+            self.skip = self.skip.saturating_add(piece.len());
+            if behind.is_empty() {
+                (self.frames, self.skip) = (others, 0);
+            }
+        }
+    }
 }
 
 /// What appends to a log. After an error it must not be used again.
@@ -321,53 +385,143 @@ pub(super) struct Writer<D: Directory, S> {
     /// The files that are written: the last one, and the one before it until its slot is.
     files: BTreeMap<u32, D::File>,
     tail: u64,
+    /// The bytes of the last block up to the tail: they are written again with what follows.
+    partial: Vec<u8>,
+    blocks: Blocks,
+    /// The file that was written last, and where that write ended.
+    written: u32,
+    end: u64,
+    /// Up to where a file was written with zeros, its number first.
+    cleared: (u32, u64),
+    /// Where the tail was when that was last looked at.
+    looked: u64,
     sequence: u64,
     /// A slot of the file before this one says that this one holds durable bytes.
     told: u32,
 }
 
 impl<D: Directory, S: Supply<D::File>> Writer<D, S> {
-    /// Appends `bytes`, keeps `note` in a slot, and makes both durable.
-    pub(super) fn append(&mut self, bytes: &[u8], note: &Note) -> io::Result<()> {
-        let mut touched = BTreeSet::new();
+    /// Appends `frames`, keeps `note`, and makes both durable.
+    pub(super) fn append(&mut self, frames: &[Vec<u8>], note: &Note, keep: Keep) -> io::Result<()> {
+        let length: usize = frames.iter().map(Vec::len).sum();
+        let mut left = length;
         let mut at = self.tail;
-        let mut rest = bytes;
-        let mut last = self.layout.locate(at).index;
-        while !rest.is_empty() {
+        let mut rest = Pieces { frames, skip: 0 };
+        let (last, is_near) = loop {
             let place = self.layout.locate(at);
-            let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
-            let Some((piece, others)) = rest.split_at_checked(length) else { break };
-            self.file(place.index)?.write_at(place.within, piece)?;
-            touched.insert(place.index);
-            last = place.index;
-            at = at.saturating_add(length as u64);
-            rest = others;
+            let piece = usize::try_from(place.left).unwrap_or(left).min(left);
+            left = left.saturating_sub(piece);
+            let last = (left == 0).then_some(note);
+            let is_near = self.append_piece(place, &mut rest, piece, last)?;
+            at = at.saturating_add(piece as u64);
+            if left == 0 {
+                break (place.index, is_near);
+            }
+        };
+        self.tail = at;
+        if keep == Keep::NearAndFar {
+            self.clear_ahead()?;
         }
-        let slot = format::encode_slot(self.salt, self.sequence, note);
-        self.write_slot(last, &slot)?;
-        touched.insert(last);
+        if keep == Keep::NearAndFar || !is_near {
+            self.write_slot(last, note)?;
+        }
         if let Some(before) = last.checked_sub(1)
             && self.told < last
             && note.durable > self.layout.start(last)
         {
             // Without this, nothing in the files before would miss this one if it were lost.
-            self.write_slot(before, &slot)?;
-            touched.insert(before);
+            self.write_slot(before, note)?;
             self.told = last;
         }
-        for index in touched {
-            self.file(index)?.sync()?;
-        }
-        self.sequence = self.sequence.saturating_add(1);
-        self.tail = at;
         let keep = if self.told == last { last } else { last.saturating_sub(1) };
         self.files.retain(|index, _| *index >= keep);
         Ok(())
     }
 
-    fn write_slot(&mut self, index: u32, slot: &[u8]) -> io::Result<()> {
+    /// Writes the next `length` bytes of `pieces` at `place` of a file, in whole blocks; behind
+    /// them, if they are the last ones, the note. Returns whether there was room for that.
+    fn append_piece(
+        &mut self,
+        place: Place,
+        pieces: &mut Pieces<'_>,
+        length: usize,
+        note: Option<&Note>,
+    ) -> io::Result<bool> {
+        let block = self.layout.block;
+        let before = self.partial.len();
+        let from = place.within.saturating_sub(before as u64);
+        let end = before.saturating_add(length);
+        let room = usize::try_from(self.layout.data_bytes(place.index).saturating_sub(from))
+            .unwrap_or(usize::MAX);
+        let with_note = end.saturating_add(SLOT_BYTES).next_multiple_of(block);
+        let slot = note.filter(|_| with_note <= room).map(|note| {
+            let at = from.saturating_add(with_note as u64).saturating_sub(SLOT_BYTES as u64);
+            let at = self.layout.start(place.index).saturating_add(at);
+            format::encode_slot(self.salt, at, note)
+        });
+        let whole = if slot.is_some() { with_note } else { end.next_multiple_of(block) };
+        let slot_bytes = slot.as_ref().map_or(0, Vec::len);
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.clear(whole);
+        blocks.add(&self.partial);
+        pieces.give(length, &mut blocks);
+        blocks.add_zeros(whole.saturating_sub(end).saturating_sub(slot_bytes));
+        blocks.add(slot.as_deref().unwrap_or(&[]));
+        let written =
+            self.file(place.index).and_then(|file| file.write_through(from, blocks.bytes()));
+        (self.written, self.end) = (place.index, from.saturating_add(whole as u64));
+        self.partial.clear();
+        let whole_blocks = end.saturating_sub(end % block);
+        self.partial.extend_from_slice(blocks.bytes().get(whole_blocks..end).unwrap_or(&[]));
+        blocks.shrink(BLOCKS_BYTES_KEPT);
+        self.blocks = blocks;
+        written?;
+        Ok(slot.is_some())
+    }
+
+    /// Writes zeros where the log goes on, as long as little is written: a sync of bytes that were
+    /// written before doesn't wait for the file system's journal. Where much is written at once,
+    /// that costs less than writing everything twice.
+    fn clear_ahead(&mut self) -> io::Result<()> {
+        let Place { index, within, left } = self.layout.locate(self.tail);
+        let is_slow = self.tail.saturating_sub(self.looked) <= AHEAD_BYTES;
+        self.looked = self.tail;
+        let mut from = self.end;
+        if self.cleared.0 == index {
+            from = from.max(self.cleared.1);
+        }
+        let until = within.saturating_add(left).min(within.saturating_add(AHEAD_BYTES * 2));
+        let until = until - until % self.layout.block as u64;
+        let is_near = from < within.saturating_add(AHEAD_BYTES) && from < until;
+        if is_slow && is_near && self.written == index {
+            let block = self.layout.block;
+            let file = self.file(index)?;
+            extend(file, block, from..until, &|| false)?;
+            file.sync()?;
+            self.cleared = (index, until);
+        }
+        Ok(())
+    }
+
+    /// Returns whether appending `length` bytes waits for no file that is being prepared.
+    pub(super) fn is_ready(&mut self, length: usize) -> bool {
+        let end = self.tail.saturating_add(length as u64);
+        let last = self.layout.locate(end).index;
+        let first = self.layout.locate(self.tail).index;
+        (first..=last).all(|index| self.files.contains_key(&index) || self.supply.is_ready(index))
+    }
+
+    fn write_slot(&mut self, index: u32, note: &Note) -> io::Result<()> {
+        let slot = format::encode_slot(self.salt, self.sequence, note);
         let at = self.layout.slot(index, self.sequence);
-        self.file(index)?.write_at(at, slot)
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.clear(self.layout.block);
+        blocks.add(&slot);
+        blocks.add_zeros(self.layout.block.saturating_sub(slot.len()));
+        let written = self.file(index).and_then(|file| file.write_through(at, blocks.bytes()));
+        self.blocks = blocks;
+        self.sequence = self.sequence.saturating_add(1);
+        written
     }
 
     fn file(&mut self, index: u32) -> io::Result<&D::File> {

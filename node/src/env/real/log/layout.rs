@@ -1,6 +1,8 @@
 //! Where a log's bytes are: which file, and where in it.
 
-use crate::format::{FILE_BYTES_FIRST, FILE_BYTES_MAX, SLOT_STRIDE, SLOTS, SLOTS_BYTES};
+use crate::format::{
+    BLOCK_BYTES, FILE_BYTES_FIRST, FILE_BYTES_MAX, SLOT_STRIDE, SLOTS, SLOTS_BYTES,
+};
 
 /// The sizes of a log's files. Each is twice as long as the one before, up to the longest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -9,6 +11,9 @@ pub(super) struct Layout {
     pub(super) first: u64,
     /// The length that no file exceeds.
     pub(super) max: u64,
+    /// The length of a block: what is written begins and ends where one does. Divides what a file
+    /// holds of the log, and leaves room for a slot.
+    pub(super) block: usize,
 }
 
 /// A place in a file.
@@ -24,7 +29,8 @@ pub(super) struct Place {
 
 impl Layout {
     /// The layout of this format.
-    pub(super) const STANDARD: Self = Self { first: FILE_BYTES_FIRST, max: FILE_BYTES_MAX };
+    pub(super) const STANDARD: Self =
+        Self { first: FILE_BYTES_FIRST, max: FILE_BYTES_MAX, block: BLOCK_BYTES };
 
     /// Returns the length of the file with this number.
     pub(super) const fn file_bytes(&self, index: u32) -> u64 {
@@ -97,7 +103,7 @@ mod tests {
     /// A byte that two places hold, or none, would be lost.
     #[test]
     fn every_byte_has_one_place() {
-        let layout = Layout { first: SLOTS_BYTES + 4, max: SLOTS_BYTES * 4 };
+        let layout = Layout { first: SLOTS_BYTES + 4, max: SLOTS_BYTES * 4, block: 4 };
         let mut expected = (0, 0);
         for offset in 0..200_000 {
             let place = layout.locate(offset);

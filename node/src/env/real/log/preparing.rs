@@ -17,6 +17,7 @@ use crate::env::{Event, is_full};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of a request.
+#[derive(Debug)]
 enum Answer<F> {
     /// The disk is full. The thread goes on trying.
     Full(io::Error),
@@ -34,6 +35,8 @@ pub(super) struct Preparing<D: Directory> {
     answers: mpsc::Receiver<Answer<D::File>>,
     /// The highest number requested and not taken.
     requested: Option<u32>,
+    /// The last answer that was looked at and not taken.
+    answer: Option<Answer<D::File>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,7 +57,15 @@ impl<D: Directory> Preparing<D> {
         };
         let thread = thread::Builder::new().name("log-next".into()).spawn(|| preparer.run())?;
         let requests = Some(requests);
-        Ok(Self { directory, requests, answers, requested: None, is_over, thread: Some(thread) })
+        Ok(Self {
+            directory,
+            requests,
+            answers,
+            requested: None,
+            answer: None,
+            is_over,
+            thread: Some(thread),
+        })
     }
 
     fn ask(&self, index: u32) {
@@ -75,6 +86,16 @@ impl<D: Directory> Supply<D::File> for Preparing<D> {
         }
     }
 
+    fn is_ready(&mut self, index: u32) -> bool {
+        if self.requested != Some(index) {
+            return self.directory.open(&name(index)).is_ok_and(|file| file.is_some());
+        }
+        while let Ok(answer) = self.answers.try_recv() {
+            self.answer = Some(answer);
+        }
+        matches!(&self.answer, Some(Answer::Ready(ready, _)) if *ready == index)
+    }
+
     fn take(&mut self, index: u32) -> io::Result<D::File> {
         if self.requested != Some(index) {
             if let Some(file) = self.directory.open(&name(index))? {
@@ -86,7 +107,7 @@ impl<D: Directory> Supply<D::File> for Preparing<D> {
         // The file may have its name before that is durable: only the answer counts.
         let mut has_asked_again = false;
         loop {
-            match self.answers.recv() {
+            match self.answer.take().map_or_else(|| self.answers.recv(), Ok) {
                 Ok(Answer::Ready(ready, file)) if ready == index => {
                     self.requested = None;
                     return Ok(file);

@@ -53,7 +53,10 @@ impl Real {
     fn settle(&mut self) {
         while self.durable < self.log.submitted() && self.failed.is_none() {
             let mut events = Vec::new();
-            self.env.wait(None, &mut events).unwrap();
+            match self.log.commit() {
+                Some(event) => events.push(event),
+                None => self.env.wait(None, &mut events).unwrap(),
+            }
             for event in events {
                 match event {
                     Event::Durable { through } => {

@@ -1,0 +1,154 @@
+//! A simulated cluster for tests that choose their faults themselves: six nodes, one writer
+//! process.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::id::{PageId, PgId, Position};
+use quorate_core::quorum::QuorumSet;
+
+use crate::answer::{Answer, Outcome, answer};
+use crate::config::{NodeConfig, VolumeId};
+use crate::driver::Node;
+use crate::env::simulated::random::nanoseconds;
+use crate::env::simulated::{Advance, ProcessId, SimulatedEnvironment, World, address};
+use crate::mailbox::Mailbox;
+use crate::volume::driver::VolumeDriver;
+use crate::volume::{
+    Command, Committed, Consistency, PageImage, PageVersion, VolumeConfig, VolumeError,
+};
+
+pub(super) const NODES: usize = 6;
+
+/// The machine of the writer process, in the zone of the first two nodes.
+pub(super) const WRITER: usize = NODES;
+
+const VOLUME: VolumeId = VolumeId::new(0x51);
+
+/// How long anything may take in simulated time.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A cluster.
+#[derive(Debug)]
+pub(super) struct Steady {
+    pub(super) world: World,
+    pub(super) nodes: Vec<(ProcessId, Node<SimulatedEnvironment>)>,
+    pub(super) writer: ProcessId,
+    pub(super) volume: VolumeDriver<SimulatedEnvironment>,
+    commands: Arc<Mailbox<Command>>,
+    alarms: u64,
+}
+
+/// What a request will come to.
+pub(super) type Pending<T> = Answer<Result<T, VolumeError>>;
+
+impl Steady {
+    /// Returns a cluster whose writer process has opened the volume.
+    pub(super) fn start(seed: u64) -> Self {
+        let world = World::new(seed, &[0, 0, 1, 1, 2, 2, 0]);
+        let segments: Vec<SocketAddr> = (0..NODES).map(address).collect();
+        let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT).unwrap();
+        let start = |node: usize| {
+            let (process, environment) = world.spawn(node);
+            let config = NodeConfig {
+                directory: PathBuf::from(format!("node-{node}")),
+                listen: address(node),
+                peers: segments.clone(),
+                volume: VOLUME,
+                group: PgId::new(0),
+                position: Position::new(node).unwrap(),
+                geometry,
+            };
+            (process, Node::start(environment, config).unwrap().0)
+        };
+        let nodes = (0..NODES).map(start).collect();
+        let (writer, environment) = world.spawn(WRITER);
+        let commands = Arc::new(Mailbox::new(1 << 12));
+        let (reply, opening) = answer();
+        let config = VolumeConfig { volume: VOLUME, segments: vec![segments], patience: BOUND };
+        let volume =
+            VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
+        let mut steady = Self { world, nodes, writer, volume, commands, alarms: 0 };
+        steady.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
+        steady
+    }
+
+    /// Returns the nanoseconds since the start.
+    pub(super) fn now(&self) -> u64 {
+        self.world.with(|state| state.now())
+    }
+
+    /// Lets `span` go by.
+    pub(super) fn run_for(&mut self, span: Duration) {
+        self.run(span, |_| false);
+    }
+
+    /// Goes on until `is_so`, and fails when that takes longer than `most`.
+    pub(super) fn run_until(&mut self, most: Duration, is_so: impl FnMut(&Self) -> bool) {
+        assert!(self.run(most, is_so), "not within {most:?} of simulated time");
+    }
+
+    fn run(&mut self, most: Duration, mut is_so: impl FnMut(&Self) -> bool) -> bool {
+        self.alarms += 1;
+        let (own, most) = (self.alarms, nanoseconds(most));
+        self.world.with(|state| state.set_alarm(most, own));
+        loop {
+            while let Some(process) = self.world.with(|state| state.next_ready()) {
+                self.turn(process);
+                let spinning = self.world.with(|state| state.spinning());
+                assert_eq!(spinning, None, "a process takes turns without end");
+            }
+            if is_so(self) {
+                return true;
+            }
+            match self.world.with(|state| state.advance()) {
+                Advance::Alarm(alarm) if alarm == own => return false,
+                Advance::Alarm(_) | Advance::Event => {}
+                Advance::Idle => panic!("nobody has anything to do any more"),
+            }
+        }
+    }
+
+    fn turn(&mut self, process: ProcessId) {
+        if process == self.writer {
+            assert!(self.volume.turn());
+        }
+        if let Some((_, node)) = self.nodes.iter_mut().find(|(own, _)| *own == process) {
+            node.turn().unwrap();
+        }
+    }
+
+    /// Writes a page.
+    pub(super) fn write(&mut self, page: u64, bytes: &[u8]) -> Pending<Committed> {
+        let (reply, answer) = answer();
+        let image = PageImage { page: PageId::new(page), bytes: bytes.to_vec() };
+        self.ask(Command::Write { pages: vec![image], reply });
+        answer
+    }
+
+    /// Reads a page.
+    pub(super) fn read(&mut self, page: u64, consistency: Consistency) -> Pending<PageVersion> {
+        let (reply, answer) = answer();
+        self.ask(Command::Read { page: PageId::new(page), consistency, reply });
+        answer
+    }
+
+    fn ask(&mut self, command: Command) {
+        self.commands.post(command).unwrap();
+        let writer = self.writer;
+        self.world.with(|state| state.rouse(writer));
+    }
+
+    /// Goes on until every segment has everything that was written.
+    pub(super) fn level(&mut self) {
+        self.run_until(BOUND, |steady| {
+            let tail = steady.volume.allocated();
+            let complete = steady.nodes.iter().map(|(_, node)| node.status().scl.lsn());
+            steady.volume.is_idle() && complete.min() == Some(tail)
+        });
+    }
+}
