@@ -215,7 +215,8 @@ pub enum Report {
     },
     /// A command is not carried out.
     Refused(CommandRefusal),
-    /// A step of a membership change is durable, and a write quorum knows it: the next may be taken.
+    /// A step of a membership change is durable, and a write quorum knows it: the next may be
+    /// taken.
     Settled {
         /// The group.
         group: PgId,

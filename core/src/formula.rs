@@ -46,8 +46,8 @@ impl Term {
         Self { members: exchange(self.members), full: exchange(self.full), ..self }
     }
 
-    /// Returns the term for a long outage of the zone of two of six segments: writes on three, reads
-    /// on two of the four that are left (SIGMOD'18 §4.1; edge 41).
+    /// Returns the term for a long outage of the zone of two of six segments: writes on three,
+    /// reads on two of the four that are left (SIGMOD'18 §4.1; edge 41).
     ///
     /// # Errors
     /// [`QuorumError::OutOfRange`] unless this term has six members and `zone` two of them.
@@ -298,7 +298,8 @@ impl Formula {
         }
     }
 
-    /// Returns the formula after the change `half` is taken back; `None` if there is no such change.
+    /// Returns the formula after the change `half` is taken back; `None` if there is no such
+    /// change.
     #[must_use]
     pub const fn reverted(&self, half: Half) -> Option<Self> {
         let [first, second, third, _] = self.terms;

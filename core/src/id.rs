@@ -53,9 +53,9 @@ identifier! {
     Ticket, u64, "ticket "
 }
 identifier! {
-    /// Which disk a segment's position stands for: every disk that takes a position has a higher one
-    /// than those that had it before. A disk that lost anything never comes back under its old one
-    /// (edge 27).
+    /// Which disk a segment's position stands for: every disk that takes a position has a higher
+    /// one than those that had it before. A disk that lost anything never comes back under its old
+    /// one (edge 27).
     Incarnation, u32, "#"
 }
 identifier! {

@@ -117,8 +117,8 @@ impl SegmentImage {
         })
     }
 
-    /// Returns what is there once the disk of this segment is lost: an empty one, which has a name of
-    /// its own. Under the old one it would vote without what it had promised and held (edge 27).
+    /// Returns what is there once the disk of this segment is lost: an empty one, which has a name
+    /// of its own. Under the old one it would vote without what it had promised and held (edge 27).
     #[must_use]
     pub fn lost<R: Rules>(&self, rules: R) -> Self {
         let next = u32::from(!rules.has(Bug::IdentityReused));

@@ -56,7 +56,8 @@ pub enum Step {
         /// Who comes: at a place without a member.
         new: SegmentId,
     },
-    /// Begin to change the shape of the group; members that come back are those last at their place.
+    /// Begin to change the shape of the group; members that come back are those last at their
+    /// place.
     Reshape(Term),
     /// Take a change back.
     Revert(Half),
@@ -91,8 +92,8 @@ impl Membership {
         }
     }
 
-    /// Returns this membership as the writer of `volume` proposes it anew, with the same `before`: a
-    /// recovery never assumes that what it found is durable (edges 65 and 67).
+    /// Returns this membership as the writer of `volume` proposes it anew, with the same `before`:
+    /// a recovery never assumes that what it found is durable (edges 65 and 67).
     #[must_use]
     pub const fn adopted_by(self, volume: VolumeEpoch) -> Self {
         Self { epoch: MembershipEpoch { volume, number: 0 }, ..self }

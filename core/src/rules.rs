@@ -85,7 +85,8 @@ bugs! {
     CounterOnlyEpochs [3],
     /// A record loses its CPL flag when it travels by gossip.
     CplLostInGossip [16],
-    /// A change of shape is finished when those who join have all they need, whatever the others have.
+    /// A change of shape is finished when those who join have all they need, whatever the others
+    /// have.
     DegradedWithoutHydration [41],
     /// A writer counts acknowledgements, not the segments that gave them.
     DuplicateAckCounted [29],
@@ -156,7 +157,7 @@ bugs! {
     /// A damaged segment counts as repaired under a history older than the one that it had.
     RepairedUnderOldHistory [62, 75],
     /// A damaged segment counts as repaired under a membership older than the one that it had.
-    RepairedUnderOldMembership [25, 75],
+    RepairedUnderOldMembership [75],
     /// A finished change is taken back as if it were under way.
     RevertFromSingle [32],
     /// A truncation drops records and leaves the SCL where it was.

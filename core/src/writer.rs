@@ -94,8 +94,8 @@ impl<R: Rules> Writer<R> {
         Self::open_knowing(rules, epoch, geometry, &[], effects)
     }
 
-    /// [`Writer::open`] for a process that knows `memberships`, by group, from an earlier look at the
-    /// volume. Of groups beyond it asks the members that they began with; a newer membership is
+    /// [`Writer::open`] for a process that knows `memberships`, by group, from an earlier look at
+    /// the volume. Of groups beyond it asks the members that they began with; a newer membership is
     /// found from there, as long as those members live.
     #[must_use]
     pub fn open_knowing(
@@ -296,7 +296,8 @@ impl<R: Rules> Writer<R> {
         self.membership(group).is_some_and(|membership| membership.knows(from, incarnation))
     }
 
-    /// Returns the membership of `group` that this writer has proposed or adopted last, once it has.
+    /// Returns the membership of `group` that this writer has proposed or adopted last, once it
+    /// has.
     #[must_use]
     pub fn membership(&self, group: PgId) -> Option<&Membership> {
         match &self.phase {

@@ -526,8 +526,8 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
     }
 }
 
-/// Brings the refusal of a step about that a writer can give when it has just opened; the others are
-/// brought about where memberships are tested.
+/// Brings the refusal of a step about that a writer can give when it has just opened; the others
+/// are brought about where memberships are tested.
 fn provoke_step(wanted: StepRefusal) -> Vec<Option<CommandRefusal>> {
     let mut writer = open_writer(TIGHT);
     let step = |group, step| WriterInput::Step { group, step };

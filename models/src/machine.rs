@@ -341,10 +341,9 @@ impl<R: Rules> World<R> {
         })
     }
 
-    /// Leaves of a segment's log its history and membership and its first `kept` records, or nothing
-    /// at all, which are prefixes of a log that led to this state; it restarts knowing what it may
-    /// have said.
-    /// Only where every write is durable at once.
+    /// Leaves of a segment's log its history and membership and its first `kept` records, or
+    /// nothing at all, which are prefixes of a log that led to this state; it restarts knowing what
+    /// it may have said. Only where every write is durable at once.
     pub(crate) fn damage(&self, slot: u32, kept: Option<u8>) -> SlotOutcome {
         let name = kept.map_or(u64::from(u8::MAX), u64::from);
         let key = u64::from(slot) << 32 | name << 8 | 7;

@@ -1,5 +1,5 @@
-//! Start states that the core itself reaches: some mistakes need more recoveries than can be explored
-//! in full, so the first of them are told step by step.
+//! Start states that the core itself reaches: some mistakes need more recoveries than can be
+//! explored in full, so the first of them are told step by step.
 
 use quorate_core::id::SegmentSet;
 use quorate_core::message::ToSegment;

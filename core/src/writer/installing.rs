@@ -59,8 +59,8 @@ impl Installing {
     }
 
     /// Returns whether a write quorum of a group's membership holds the history and every record up
-    /// to `end`, and one of the membership before it the history: what was found may never have been
-    /// durable, unless a settled mark says so (edge 65).
+    /// to `end`, and one of the membership before it the history: what was found may never have
+    /// been durable, unless a settled mark says so (edge 65).
     fn is_group_complete<R: Rules>(&self, rules: R, group: usize, end: Lsn) -> bool {
         let Some(membership) = self.memberships.get(group) else { return false };
         let Some(installed) = self.installed.get(group) else { return false };

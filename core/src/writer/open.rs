@@ -149,9 +149,9 @@ impl Open {
         news
     }
 
-    /// Evaluates what was acknowledged in `group` under the formula in force, that of the membership
-    /// before a step until the step is durable, then that of the one after (edge 36). Returns whether
-    /// the VDL has advanced.
+    /// Evaluates what was acknowledged in `group` under the formula in force, that of the
+    /// membership before a step until the step is durable, then that of the one after (edge 36).
+    /// Returns whether the VDL has advanced.
     pub(super) fn count<R: Rules>(&mut self, rules: R, group: PgId) -> bool {
         let Some(progress) = self.groups.get_mut(group.get() as usize) else { return false };
         let before = progress.membership.before();
