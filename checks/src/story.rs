@@ -8,13 +8,13 @@ use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, Wr
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, ToSegment, ToWriter};
+use quorate_core::message::{FromReader, Peer, ToReader, ToSegment, ToWriter};
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
 use quorate_models::configuration::Granularity;
-use quorate_models::step::Action;
+use quorate_models::step::{Action, ReaderStep};
 use quorate_models::world::{State, World};
 use stateright::Model;
 
@@ -114,6 +114,9 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             format!("{} > {}: {label}", writer(from), name(group, position))
         }
         Action::Ask { writer: to } => format!("{} gets a strict read", writer(to)),
+        Action::Collect { group, position } => {
+            format!("{} discards old versions", name(group, position))
+        }
         Action::Crash { group, position, survivors, torn } => {
             let torn = if torn { ", one torn" } else { "" };
             format!("{} crashes, keeps {survivors} writes{torn}", name(group, position))
@@ -128,6 +131,7 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
         Action::Pull { group, into, from } => {
             format!("{} pulls from {}", name(group, into), name(group, from))
         }
+        Action::Reader(step) => reader_headline(world, state, step),
         Action::Recover => "the next writer starts".to_owned(),
         Action::Resend { writer: from, group, position } => {
             format!("{} sends again to {}", writer(from), name(group, position))
@@ -140,6 +144,30 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let pages: Vec<String> = pages.iter().map(u64::to_string).collect();
             format!("{} writes page {}", writer(by), pages.join(","))
         }
+    }
+}
+
+/// Returns what a step of the reader is about.
+fn reader_headline<R: Rules>(world: &World<R>, state: &State, step: ReaderStep) -> String {
+    let names = Names::of(world.configuration());
+    let writer = |writer: u8| names.party(Party::Writer(usize::from(writer)));
+    let label = |message: Option<&ToReader>| {
+        message.map_or_else(String::new, |message| names.to_reader(message))
+    };
+    match step {
+        ReaderStep::Attach { writer: to } => format!("{} registers the reader", writer(to)),
+        ReaderStep::Expel { writer: by } => format!("{} takes the reader for dead", writer(by)),
+        ReaderStep::Fetch { page, group, position } => {
+            let of = place(group, position).map(|(_, _, party)| names.party(party));
+            format!("the reader asks {} for page {page}", of.unwrap_or_default())
+        }
+        ReaderStep::Fetched => format!("the reader gets {}", label(world.reader_inbox(state))),
+        ReaderStep::Follow { writer: from, message } => {
+            let message = world.stream(state, usize::from(from)).nth(usize::from(message));
+            format!("{} > reader: {}", writer(from), label(message))
+        }
+        ReaderStep::Release => "the reader ends its older reads".to_owned(),
+        ReaderStep::Tell { writer: to } => format!("{} hears of the reader's floor", writer(to)),
     }
 }
 
@@ -200,7 +228,11 @@ impl<R: Rules> Narrator<'_, R> {
                 let from = Peer::Segment(at);
                 self.give(group, position, SegmentInput::Receive { from, message });
             }
+            Action::Collect { group, position } => {
+                self.give(group, position, SegmentInput::Collect);
+            }
             Action::Pull { group, into, from } => self.pull(group, into, from),
+            Action::Reader(step) => self.reader(step),
             Action::Sync { group, position, index } => {
                 self.give(group, position, SegmentInput::Durable(WriteId::new(u64::from(index))));
             }
@@ -254,7 +286,7 @@ impl<R: Rules> Narrator<'_, R> {
                         let news = self.names.news(segment.durable(), &image);
                         self.note(at, format!("receives {news}, not durable"), Tone::Plain);
                     }
-                    SegmentEffect::SendSegment { .. } => {}
+                    SegmentEffect::SendReader { .. } | SegmentEffect::SendSegment { .. } => {}
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
                     SegmentEffect::Unusable(refusal) => {
                         let label = format!("ignores it: {}", self.names.refusal(&refusal));
@@ -342,6 +374,74 @@ impl<R: Rules> Narrator<'_, R> {
         self.after_writer(index, &old, &effects);
     }
 
+    /// Tells a step of, or about, the reader.
+    fn reader(&mut self, step: ReaderStep) {
+        let Some(reader) = self.world.reader(self.before) else { return };
+        let (id, vdl) = (reader.id(), reader.vdl());
+        let (epoch, floor) = (reader.epoch(), reader.floor());
+        let ask = |narrator: &mut Self, writer: u8, message: FromReader| {
+            let label = narrator.names.from_reader(&message);
+            let to = Party::Writer(usize::from(writer));
+            narrator.arrow(Some(Party::Reader), to, label, Tone::Plain);
+            narrator.command(writer, WriterInput::ReceiveReader { from: id, message });
+        };
+        match step {
+            ReaderStep::Attach { writer } => ask(self, writer, FromReader::Attach { floor }),
+            ReaderStep::Expel { writer } => {
+                self.command(writer, WriterInput::Expel { reader: id });
+                self.note(Party::Reader, "taken for dead".to_owned(), Tone::No);
+            }
+            ReaderStep::Fetch { page, group, position } => {
+                let Some((_, _, to)) = place(group, position) else { return };
+                self.arrow(Some(Party::Reader), to, format!("Read page {page}"), Tone::Plain);
+                if let Some(message) = self.world.reader_inbox(self.after) {
+                    let label = format!("answers {}", self.names.to_reader(message));
+                    self.note(to, label, Tone::Plain);
+                }
+            }
+            ReaderStep::Fetched | ReaderStep::Follow { .. } => self.reader_receives(step),
+            ReaderStep::Release => {
+                let vdl = vdl.map_or(Lsn::ZERO, |vdl| vdl.lsn());
+                let label = format!("reads nothing below {vdl} any more");
+                self.note(Party::Reader, label, Tone::Plain);
+            }
+            ReaderStep::Tell { writer } => {
+                if let (Some(epoch), Some(floor)) = (epoch, floor) {
+                    ask(self, writer, FromReader::Release { epoch, floor });
+                }
+            }
+        }
+    }
+
+    fn reader_receives(&mut self, step: ReaderStep) {
+        let (from, message) = match step {
+            ReaderStep::Follow { writer, message } => {
+                let mut sent = self.world.stream(self.before, usize::from(writer));
+                (Some(Party::Writer(usize::from(writer))), sent.nth(usize::from(message)))
+            }
+            ReaderStep::Attach { .. }
+            | ReaderStep::Expel { .. }
+            | ReaderStep::Fetch { .. }
+            | ReaderStep::Fetched
+            | ReaderStep::Release
+            | ReaderStep::Tell { .. } => (None, self.world.reader_inbox(self.before)),
+        };
+        if let Some(message) = message {
+            let label = self.names.to_reader(message);
+            self.arrow(from, Party::Reader, label, Tone::Plain);
+        }
+        if let Some(reader) = self.world.reader(self.after)
+            && let Some(vdl) = reader.vdl()
+        {
+            let pages = reader.pages().map(|(page, version)| {
+                let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
+                format!(", {page}: {version}")
+            });
+            let label = format!("reads at {vdl}{}", pages.collect::<String>());
+            self.note(Party::Reader, label, Tone::Plain);
+        }
+    }
+
     fn recover(&mut self) {
         let index = self.writers.len();
         let configuration = self.world.configuration();
@@ -380,6 +480,11 @@ impl<R: Rules> Narrator<'_, R> {
                 Some(known) => known.2 = SegmentSet::from_bits(known.2.bits() | to.bits()),
                 None => sent.push((label, *group, *to)),
             }
+        }
+        for effect in effects {
+            let WriterEffect::SendReader { message, .. } = effect else { continue };
+            let label = format!("sends {} to the reader", self.names.to_reader(message));
+            self.note(at, label, Tone::Plain);
         }
         let members = self.world.configuration().quorums.members();
         for (label, group, to) in sent {
@@ -507,6 +612,7 @@ fn send<R: Rules>(mut segment: Segment<R>, input: SegmentInput) -> Option<ToSegm
     effects.into_iter().find_map(|effect| match effect {
         SegmentEffect::SendSegment { message, .. } => Some(message),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     })

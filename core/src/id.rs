@@ -53,6 +53,10 @@ identifier! {
     Ticket, u64, "ticket "
 }
 identifier! {
+    /// One start of a reader process; no two starts share one.
+    ReaderId, u64, "reader "
+}
+identifier! {
     /// A machine's name for one durable write, reported back once when it is durable.
     WriteId, u64, "write "
 }

@@ -2,7 +2,9 @@
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::hold::{HoldName, Holds};
 use quorate_core::id::InstanceId;
+use quorate_core::lsn::Lsn;
 use quorate_core::quorum::QuorumSet;
 
 /// How much happens in one step of a model.
@@ -72,6 +74,18 @@ pub struct Configuration {
     pub resend: bool,
     /// Strict reads in all.
     pub strict_reads: u8,
+    /// How often the reader, if there is one, may begin a stream.
+    pub attaches: u8,
+    /// Whether the reader caches pages. What it would read is judged in every state anyway.
+    pub caches: bool,
+    /// Whether messages of a stream arrive in order, as they do over one connection.
+    pub in_order: bool,
+    /// How often a writer may take the reader for dead.
+    pub expels: u8,
+    /// Whether writers raise the garbage floor and segments discard what is under it.
+    pub collect: bool,
+    /// A named floor at this LSN, for ever.
+    pub hold: Option<u64>,
     /// Whether all recoveries use one counter and differ in their instance only.
     pub one_counter: bool,
     /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
@@ -102,6 +116,12 @@ impl Configuration {
         publish: false,
         resend: false,
         strict_reads: 0,
+        attaches: 0,
+        caches: true,
+        in_order: false,
+        expels: 0,
+        collect: false,
+        hold: None,
         one_counter: false,
         seals_stop: false,
         symmetric: true,
@@ -133,6 +153,19 @@ impl Configuration {
         u32::try_from(longest).unwrap_or(1).saturating_mul(u32::from(self.writes)).max(1)
     }
 
+    /// Returns what every writer is told to hold, as soon as it is open.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        let held = self.hold.map(|lsn| Holds::new().with(HoldName::Backtrack, Lsn::new(lsn)));
+        held.unwrap_or_default()
+    }
+
+    /// Returns the number of the writer with this epoch.
+    #[must_use]
+    pub fn number(&self, epoch: VolumeEpoch) -> Option<u8> {
+        (0..self.epochs).find(|index| self.epoch(*index) == epoch)
+    }
+
     /// Returns the epoch of writer number `index`.
     #[must_use]
     pub fn epoch(&self, index: u8) -> VolumeEpoch {
@@ -143,6 +176,12 @@ impl Configuration {
 }
 
 const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
+    Ok(quorums) => quorums,
+    Err(_) => QuorumSet::AURORA,
+};
+
+/// For what each segment decides by itself: more of them would multiply states, not cases.
+const SINGLE: QuorumSet = match QuorumSet::new(1, 1, 1) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
@@ -318,6 +357,102 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "collect-e2",
+        purpose: "segments that discard old versions, one that slept through it, and a recovery, on \
+                  three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        publish: true,
+        collect: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "collect-hold",
+        purpose: "old versions that a named floor keeps, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        publish: true,
+        collect: true,
+        hold: Some(3),
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-stream",
+        purpose: "a reader whose stream has gaps, repeats and late pages, on three segments",
+        quorums: SMALLEST,
+        writes: 2,
+        mtrs: &[&[0, 0]],
+        allocation_max: 4,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-e2",
+        purpose: "a reader that outlives its writer, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-annulled",
+        purpose: "a reader that has redo which the next writer annuls, on one segment",
+        quorums: SINGLE,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on one segment",
+        quorums: SINGLE,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        expels: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-e2",
+        purpose: "a reader whose writer is overtaken, against the garbage floor of the next one",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 1,
+        publish: true,
+        gossip: false,
+        seals_stop: true,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-idle",
+        purpose: "a reader of two groups of three, one of them idle, and a recovery",
+        quorums: SMALLEST,
+        groups: 2,
+        epochs: 2,
+        writes: 1,
+        mtrs: &[&[0], &[0, 1]],
+        gossip: false,
+        seals_stop: true,
+        attaches: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "two-groups-e3-four",
         purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
         tier: Tier::Full,
@@ -328,6 +463,22 @@ pub const ALL: &[Configuration] = &[
         mtrs: &[&[0, 1]],
         gossip: false,
         seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-three",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on three \
+                  segments (W=2, R=2)",
+        tier: Tier::Full,
+        quorums: SMALLEST,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        caches: false,
+        in_order: true,
+        expels: 1,
         ..Configuration::EMPTY
     },
     Configuration {

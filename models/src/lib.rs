@@ -11,6 +11,7 @@ pub mod configuration;
 mod intern;
 pub mod invariant;
 mod machine;
+mod reader;
 pub mod step;
 pub mod story;
 pub mod volume_spec;

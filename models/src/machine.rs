@@ -40,6 +40,7 @@ impl<R: Rules> World<R> {
                     SegmentEffect::Persist { id, .. } => {
                         inputs.push_back(SegmentInput::Durable(id));
                     }
+                    SegmentEffect::SendReader { .. } => {}
                     SegmentEffect::SendSegment { message, .. } => messages.push(message),
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
                     SegmentEffect::Unusable(refusal) => {
@@ -72,7 +73,9 @@ impl<R: Rules> World<R> {
                         }
                     }
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
-                    SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                    SegmentEffect::SendReader { .. }
+                    | SegmentEffect::SendSegment { .. }
+                    | SegmentEffect::Unusable(_) => {}
                 }
             }
             answers
@@ -107,7 +110,12 @@ impl<R: Rules> World<R> {
     ) {
         let after = slot.segment.durable();
         let saw = &self.witnesses;
-        saw.saw_if(after.records().len() < before.records().len(), Witness::Dropped);
+        let has_base = after.base() > before.base();
+        let has_less = after.records().len() < before.records().len();
+        saw.saw_if(has_less && !has_base, Witness::Dropped);
+        saw.saw_if(has_less && has_base, Witness::Discarded);
+        let is_taken = has_base && after.base() > before.scl().lsn();
+        saw.saw_if(is_taken, Witness::BaseTaken);
         let had_hole = before.records().last().is_some_and(|last| last.lsn > before.scl().lsn());
         saw.saw_if(had_hole && after.scl() > before.scl(), Witness::HoleFilled);
         let is_late = after.records().len() > before.records().len()
@@ -126,6 +134,12 @@ impl<R: Rules> World<R> {
                 ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
             }
         }
+    }
+
+    pub(crate) fn collect(&self, slot: u32) -> SlotOutcome {
+        self.memos.local.get_or(u64::from(slot) << 32 | 7, || {
+            self.step_slot(self.slots.get(slot).slot.clone(), SegmentInput::Collect)
+        })
     }
 
     pub(crate) fn deliver(&self, slot: u32, message: u32) -> SlotOutcome {
@@ -148,6 +162,8 @@ impl<R: Rules> World<R> {
                 let is_news = pulled.history.epoch() > slot.segment.durable().history().epoch();
                 self.witnesses.saw_if(is_news, Witness::GossipHistory);
                 self.witnesses.saw_if(!pulled.records.is_empty(), Witness::GossipRecord);
+                let last = pulled.records.last().map_or(pulled.base, |record| record.lsn);
+                self.witnesses.saw_if(last < pulled.base, Witness::BaseInParts);
             }
             self.step_slot(slot, from_segment(answer))
         })
@@ -187,7 +203,15 @@ impl<R: Rules> World<R> {
         let mut machine = node.machine.clone();
         let mut effects = Vec::new();
         let is_question = matches!(input, WriterInput::Confirm { .. });
+        let was_open = machine.phase() == PhaseName::Open;
         machine.step(input, &mut effects);
+        if !was_open && machine.phase() == PhaseName::Open {
+            self.tell_holds(&mut machine);
+        }
+        let is_held = machine
+            .floor()
+            .is_some_and(|floor| machine.vdl().is_some_and(|vdl| floor.lsn() < vdl.lsn()));
+        self.witnesses.saw_if(is_held && self.configuration.collect, Witness::FloorHeld);
         let mut events = Vec::new();
         if is_question {
             events.push(Event::Asked);
@@ -228,7 +252,7 @@ impl<R: Rules> World<R> {
         if self.configuration.seals_stop && machine.phase() != PhaseName::Sealing {
             sent.retain(|sent| !matches!(sent.message, ToSegment::Seal(_)));
         }
-        let writer = self.intern_writer(machine, sent, &effects);
+        let writer = self.intern_writer(machine, sent, node.stream.clone(), &effects);
         let events = if events.is_empty() { 0 } else { self.events.intern((number, events)) };
         WriterOutcome { writer, events }
     }

@@ -40,6 +40,13 @@ pub enum Action {
         /// The writer.
         writer: u8,
     },
+    /// A segment discards what its garbage floor allows.
+    Collect {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
     /// A segment crashes and restarts.
     Crash {
         /// Group of the segment.
@@ -83,6 +90,8 @@ pub enum Action {
         /// The one that answers.
         from: u8,
     },
+    /// Something of, or about, the reader.
+    Reader(ReaderStep),
     /// The next writer starts its recovery.
     Recover,
     /// A writer sends a segment again what it may lack.
@@ -112,6 +121,46 @@ pub enum Action {
     },
 }
 
+/// A step of, or about, the reader.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum ReaderStep {
+    /// Its request to be registered reaches an open writer.
+    Attach {
+        /// The writer.
+        writer: u8,
+    },
+    /// A writer takes it for dead.
+    Expel {
+        /// The writer.
+        writer: u8,
+    },
+    /// It asks a segment for a page, and the answer is on its way.
+    Fetch {
+        /// The page.
+        page: u8,
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// The answer arrives.
+    Fetched,
+    /// A message of a writer reaches it.
+    Follow {
+        /// The writer.
+        writer: u8,
+        /// Which of the messages it has sent to the reader, in the order of their hashes.
+        message: u8,
+    },
+    /// Its last read below its VDL ends.
+    Release,
+    /// A writer hears of the lowest point that it still reads at.
+    Tell {
+        /// The writer.
+        writer: u8,
+    },
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |position: u8| {
@@ -123,6 +172,9 @@ impl fmt::Display for Action {
                 write!(out, "answer {index} of g{group}{} arrives", name(position))
             }
             Self::Ask { writer } => write!(out, "writer {} gets a strict read", nth(writer)),
+            Self::Collect { group, position } => {
+                write!(out, "g{group}{} discards old versions", name(position))
+            }
             Self::Crash { group, position, survivors, torn } => {
                 let tail = if torn { ", the next one torn" } else { "" };
                 write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
@@ -137,6 +189,23 @@ impl fmt::Display for Action {
             Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
+            }
+            Self::Reader(ReaderStep::Attach { writer }) => {
+                write!(out, "writer {} registers the reader", nth(writer))
+            }
+            Self::Reader(ReaderStep::Expel { writer }) => {
+                write!(out, "writer {} takes the reader for dead", nth(writer))
+            }
+            Self::Reader(ReaderStep::Fetch { page, group, position }) => {
+                write!(out, "the reader asks g{group}{} for page {page}", name(position))
+            }
+            Self::Reader(ReaderStep::Fetched) => write!(out, "the page reaches the reader"),
+            Self::Reader(ReaderStep::Follow { writer, message }) => {
+                write!(out, "message {message} of writer {} reaches the reader", nth(writer))
+            }
+            Self::Reader(ReaderStep::Release) => write!(out, "the reader ends its older reads"),
+            Self::Reader(ReaderStep::Tell { writer }) => {
+                write!(out, "writer {} hears of the reader's floor", nth(writer))
             }
             Self::Recover => write!(out, "the next writer starts"),
             Self::Resend { writer, group, position } => {
@@ -180,15 +249,19 @@ impl<R: Rules> World<R> {
             }
         }
         assert_eq!(writer.phase(), PhaseName::Open, "the first writer opens");
+        self.tell_holds(&mut writer);
         let mut state = State {
             slots: [u32::MAX; SLOTS],
             writers: [u32::MAX; WRITERS],
             volume: 0,
+            reader: u32::MAX,
             budget: Budget {
                 writers: 1,
                 writes: self.configuration.writes,
                 crashes: self.configuration.crashes,
                 strict_reads: self.configuration.strict_reads,
+                attaches: self.configuration.attaches,
+                expels: self.configuration.expels,
             },
             flaw: None,
             canonical: 0,
@@ -200,7 +273,10 @@ impl<R: Rules> World<R> {
             state.set_slot(index, self.intern_slot(slot));
         }
         // Every message so far has reached every segment and would change nothing.
-        state.set_writer(0, self.intern_writer(writer, Vec::new(), &[]));
+        state.set_writer(0, self.intern_writer(writer, Vec::new(), Vec::new(), &[]));
+        if self.configuration.attaches > 0 {
+            state.reader = self.new_reader();
+        }
         let volume = Volume::default().step(0, &Event::Opened(Lsn::ZERO)).unwrap_or_default();
         state.volume = self.volumes.intern(volume);
         self.canonical(state)
@@ -215,7 +291,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Applies a writer's step to the state, and its reports to the abstract volume.
-    fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
+    pub(crate) fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
         state.set_writer(index, outcome.writer);
         if outcome.events == 0 {
             return;
@@ -283,7 +359,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Runs a command of writer `index`; `what` tells apart the commands of one writer.
-    fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
+    pub(crate) fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
         let writer = state.writer(usize::from(index));
         let key = u64::from(writer) << 32 | what << 4 | u64::from(index);
         let outcome = self.memos.command.get_or(key, || self.step_writer(writer, index, input));
@@ -327,6 +403,10 @@ impl<R: Rules> World<R> {
                 let ticket = Ticket::new(u64::from(next.budget.strict_reads));
                 self.command(&mut next, writer, 2, WriterInput::Confirm { ticket });
             }
+            Action::Collect { group, position } => {
+                let outcome = self.collect(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+            }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
                 let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
@@ -356,6 +436,7 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, into), outcome.slot);
                 self.apply_replies(&mut next, group, into, outcome.replies);
             }
+            Action::Reader(step) => self.take_reader(state, &mut next, step)?,
             Action::Recover => self.recover(&mut next),
             Action::Resend { writer, group, position } => {
                 let what = 64 | u64::from(group) << 3 | u64::from(position);
@@ -384,6 +465,7 @@ impl<R: Rules> World<R> {
         let is_same = next.slots == state.slots
             && next.writers == state.writers
             && next.volume == state.volume
+            && next.reader == state.reader
             && next.flaw == state.flaw;
         if is_same {
             return None;
@@ -398,7 +480,7 @@ impl<R: Rules> World<R> {
         let epoch = self.configuration.epoch(number);
         let geometry = self.configuration.geometry();
         let machine = Writer::open_under(self.rules, epoch, geometry, &mut effects);
-        let writer = self.intern_writer(machine, Vec::new(), &effects);
+        let writer = self.intern_writer(machine, Vec::new(), Vec::new(), &effects);
         next.set_writer(usize::from(number), writer);
         next.budget.writers = number.saturating_add(1);
     }
@@ -453,6 +535,9 @@ impl<R: Rules> World<R> {
                 if self.configuration.resend && node.phase == PhaseName::Open {
                     actions.push(Action::Resend { writer, group, position });
                 }
+            }
+            if self.configuration.collect {
+                actions.push(Action::Collect { group, position });
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
@@ -535,6 +620,7 @@ impl<R: Rules> Model for World<R> {
         for group in 0..as_u8(self.configuration.groups as usize) {
             self.push_segment_actions(state, group, actions);
         }
+        self.push_reader_actions(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -547,7 +633,7 @@ impl<R: Rules> Model for World<R> {
 }
 
 /// Segments with equal keys are exchangeable: steps of the first one stand for all.
-fn is_first(keys: &[u64], position: usize) -> bool {
+pub(crate) fn is_first(keys: &[u64], position: usize) -> bool {
     let key = keys.get(position);
     keys.iter().take(position).all(|other| Some(other) != key)
 }
@@ -567,6 +653,7 @@ pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
     effects.into_iter().find_map(|effect| match effect {
         SegmentEffect::SendSegment { message, .. } => Some(message),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     })
@@ -579,6 +666,6 @@ pub(crate) fn position_of(position: u8) -> Position {
     }
 }
 
-fn as_u8(count: usize) -> u8 {
+pub(crate) fn as_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }

@@ -87,7 +87,13 @@ fn write(lsn: u64, bytes: &[u8]) -> SegmentWrite {
         cpl: true,
         payload: payload::describe(group, page, lsn, bytes).unwrap(),
     };
-    SegmentWrite { promised: EPOCH, history: None, vdl: Vdl::ZERO, records: vec![record] }
+    SegmentWrite {
+        promised: EPOCH,
+        history: None,
+        vdl: Vdl::ZERO,
+        records: vec![record],
+        base: Lsn::ZERO,
+    }
 }
 
 /// One file, made longer by every frame: what the log did before its second format. No thread hands

@@ -39,6 +39,13 @@ const MARK_AFTER: Duration = Duration::from_millis(50);
 /// How long after a writer's last records a segment without holes asks its peers again.
 const QUIET: Duration = Duration::from_millis(50);
 
+/// How far the garbage floor rises before a segment discards what lies under it: enough that one
+/// write for it is cheap.
+const COLLECT_LSNS: u64 = 4096;
+
+/// How often a segment discards what there is to discard.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
+
 /// The most callers accepted before those that are connected have their turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
@@ -61,6 +68,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     wrote: (u64, Moment),
     /// The epoch of the segment's history at the last turn.
     history: VolumeEpoch,
+    /// When old versions are discarded next, however few there are.
+    collect_at: Moment,
     /// When a writer last sent records.
     appended: Moment,
     listener: E::Listener,
@@ -131,6 +140,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             gossip_after: 0,
             marked: 0,
             wrote: (0, now),
+            collect_at: now,
             appended: now,
             env,
             config,
@@ -270,7 +280,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
             | Envelope::Welcome(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
-            | Envelope::ToClient(_) => {
+            | Envelope::ToClient(_)
+            | Envelope::ToReader(_) => {
                 let now = self.env.now();
                 if let Some(link) = self.links.get_mut(&from) {
                     link.fail(&mut self.env, now);
@@ -379,8 +390,14 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 }
                 self.give(token, Peer::Writer(epoch), message, &frame.payload)
             }
+            (CallerRole::Reader(reader), Envelope::ToSegment(message @ ToSegment::Read(_))) => {
+                self.give(token, Peer::Reader(reader), message, &frame.payload)
+            }
             (
-                CallerRole::Observer | CallerRole::Segment(_) | CallerRole::Writer { .. },
+                CallerRole::Observer
+                | CallerRole::Reader(_)
+                | CallerRole::Segment(_)
+                | CallerRole::Writer { .. },
                 Envelope::Hello(_)
                 | Envelope::Refused(_)
                 | Envelope::Status(_)
@@ -389,7 +406,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 | Envelope::Welcome(_)
                 | Envelope::ClientWelcome(_)
                 | Envelope::FromClient(_)
-                | Envelope::ToClient(_),
+                | Envelope::ToClient(_)
+                | Envelope::ToReader(_),
             ) => Ok(None),
         }
     }
@@ -427,6 +445,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         let role = match hello.role {
             // A client has been turned away above.
             Role::Observer | Role::Client => CallerRole::Observer,
+            Role::Reader { reader } => CallerRole::Reader(reader),
             Role::Segment { position } => CallerRole::Segment(position),
             Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
         };
@@ -484,6 +503,13 @@ impl<E: Environment, R: Rules> Node<E, R> {
         });
 
         self.mark(now)?;
+        if self.host.garbage() >= COLLECT_LSNS
+            || (self.host.garbage() > 0 && self.collect_at <= now)
+        {
+            self.collect_at = now.after(COLLECT_EVERY);
+            let collected = self.host.collect(&mut self.outgoing);
+            self.check(collected)?;
+        }
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -142,7 +142,8 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
 }
 
 fn nothing() -> SegmentWrite {
-    SegmentWrite { promised: VolumeEpoch::ZERO, history: None, vdl: Vdl::ZERO, records: Vec::new() }
+    let (promised, vdl, base) = (VolumeEpoch::ZERO, Vdl::ZERO, Lsn::ZERO);
+    SegmentWrite { promised, history: None, vdl, records: Vec::new(), base }
 }
 
 /// Returns bytes that are different for every `index`.
@@ -156,6 +157,7 @@ pub(crate) fn message(index: u64, payload: &[u8]) -> Envelope {
         epoch: epoch(1),
         group: PgId::new(0),
         vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
         records: vec![record(index + 1, index, 1, payload)],
     }))
 }

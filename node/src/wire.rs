@@ -23,11 +23,12 @@
 //! of its encoding. An envelope costs at most about three times its length while its list grows,
 //! and the longest frame, with its payload, less than twice its length: `node/tests/hostile.rs`.
 
-use quorate_core::consistency::{Scl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::id::{InstanceId, PgId, Position, ReaderId};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,7 +41,7 @@ pub mod client;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
@@ -104,8 +105,13 @@ pub enum Role {
         /// The writer process.
         instance: InstanceId,
     },
-    /// A client of a writer process.
+    /// A client of a writer process or of a reader process.
     Client,
+    /// A reader.
+    Reader {
+        /// The reader process.
+        reader: ReaderId,
+    },
 }
 
 /// The answer to a [`Hello`] that reached whom it meant.
@@ -134,6 +140,10 @@ pub struct Status {
     pub promised: VolumeEpoch,
     /// The epoch of its history.
     pub history: VolumeEpoch,
+    /// At or under it, only the newest version of each page is left.
+    pub base: Lsn,
+    /// The garbage floor that its writer has told since it started.
+    pub floor: GarbageFloor,
     /// The records that it holds.
     pub records: u64,
     /// The bytes of its log.
@@ -194,6 +204,8 @@ pub enum Envelope {
     FromClient(ClientRequest),
     /// The answer to a request of a client.
     ToClient(ClientReply),
+    /// A message between machines, to a reader.
+    ToReader(ToReader),
 }
 
 impl Envelope {
@@ -203,7 +215,9 @@ impl Envelope {
         match self {
             Self::ToSegment(ToSegment::Append(append)) => &append.records,
             Self::ToSegment(ToSegment::Pulled(pulled)) => &pulled.records,
-            Self::ToWriter(ToWriter::Read { version, .. }) => version.as_slice(),
+            Self::ToWriter(ToWriter::Read { version, .. })
+            | Self::ToReader(ToReader::Read { version, .. }) => version.as_slice(),
+            Self::ToReader(ToReader::Redo(redo)) => &redo.records,
             Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
@@ -225,7 +239,10 @@ impl Envelope {
             | Self::Welcome(_)
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
-            | Self::ToClient(_) => &[],
+            | Self::ToClient(_)
+            | Self::ToReader(
+                ToReader::Refused { .. } | ToReader::Standing { .. } | ToReader::Start(_),
+            ) => &[],
         }
     }
 
@@ -251,6 +268,7 @@ impl Envelope {
             | Self::Refused(_)
             | Self::Status(_)
             | Self::StatusRequest
+            | Self::ToReader(_)
             | Self::ToSegment(_)
             | Self::ToWriter(_)
             | Self::Welcome(_) => &[],

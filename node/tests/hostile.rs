@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -63,7 +63,13 @@ fn cost(bytes: &[u8]) -> usize {
 /// and with `count` as its number of records.
 fn lie(filler: usize, count: u64) -> Vec<u8> {
     let epoch = VolumeEpoch::new(1, InstanceId::new(1));
-    let append = Append { epoch, group: PgId::new(0), vdl: Vdl::ZERO, records: Vec::new() };
+    let append = Append {
+        epoch,
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records: Vec::new(),
+    };
     let frame = wire::encode(&Envelope::ToSegment(ToSegment::Append(append)), &[]).unwrap();
     let (header, envelope) = frame.split_at(wire::HEADER_BYTES);
     let mut envelope = envelope.to_vec();
@@ -131,7 +137,13 @@ fn the_longest_frame_costs_less_than_two() {
     let payloads: Vec<&[u8]> =
         (0..small).map(|_| &[][..]).chain((0..pages).map(|_| page.as_slice())).collect();
     let records = (1..).zip(&payloads).map(|(lsn, bytes)| record(lsn, bytes)).collect();
-    let append = Append { epoch: EPOCH, group: PgId::new(0), vdl: Vdl::ZERO, records };
+    let append = Append {
+        epoch: EPOCH,
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records,
+    };
     let frame = wire::encode(&Envelope::ToSegment(ToSegment::Append(append)), &payloads).unwrap();
     assert!(frame.len() > FRAME_BYTES_MAX * 99 / 100, "{} bytes", frame.len());
     let cost = cost(&frame);
@@ -182,7 +194,7 @@ fn a_long_log_costs_less_than_two_frames() {
     for number in 0..5 {
         let records = lsns.by_ref().take(pages).map(|lsn| record(lsn, &page)).collect();
         let (promised, vdl) = (EPOCH, Vdl::ZERO);
-        let write = SegmentWrite { promised, history: None, vdl, records };
+        let write = SegmentWrite { promised, history: None, vdl, records, base: Lsn::ZERO };
         let note = Note::default();
         bytes.extend(format::encode_frame(1, number, &note, &write, &payloads).unwrap());
     }

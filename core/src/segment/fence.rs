@@ -6,6 +6,7 @@ use super::{Reply, Segment, refuse};
 use crate::consistency::Vdl;
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::lsn::Lsn;
 use crate::message::{Install, Seal, SealAnswer, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
@@ -36,6 +37,7 @@ impl<R: Rules> Segment<R> {
                 history: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Sealed(seal.epoch), effects);
             if self.rules.has(Bug::PromiseNotDurable) {
@@ -74,6 +76,7 @@ impl<R: Rules> Segment<R> {
                 history: Some(install.history),
                 vdl: self.durable.vdl,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Ack(epoch), effects);
             if self.rules.has(Bug::InstallAckedEarly) {

@@ -22,6 +22,8 @@ impl<R: Rules> Segment<R> {
             group: self.durable.group,
             history: self.durable.history.epoch(),
             scl,
+            base: self.hydration.map_or(Lsn::ZERO, |hydration| hydration.base),
+            through: self.hydration.map_or(Lsn::ZERO, |hydration| hydration.through),
             beyond: log.above(scl.lsn()).iter().take(batch).map(|record| record.lsn).collect(),
         };
         effects.push(SegmentEffect::SendSegment { to: from, message: ToSegment::Pull(pull) });
@@ -45,10 +47,11 @@ impl<R: Rules> Segment<R> {
             return;
         }
         let batch = self.durable.geometry.limits().batch_records_max as usize;
+        let (after, base) = self.answer_from(pull);
         let mut records: Vec<Record> = self
             .durable
             .log
-            .above(pull.scl.lsn())
+            .above(after)
             .iter()
             .filter(|record| !pull.beyond.contains(&record.lsn))
             .take(batch)
@@ -57,8 +60,8 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let pulled =
-            Pulled { group, history: self.durable.history.clone(), vdl: self.durable.vdl, records };
+        let history = self.durable.history.clone();
+        let pulled = Pulled { group, history, vdl: self.durable.vdl, base, after, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -75,14 +78,13 @@ impl<R: Rules> Segment<R> {
         let own = self.durable.history.epoch();
         let is_newer = epoch > own || (epoch < own && self.rules.has(Bug::GossipAnyHistory));
         let ignores_history = self.rules.has(Bug::GossipWithoutHistory);
+        let base = self.hydrate(&pulled);
         let mut records = pulled.records;
         records.retain(|record| {
-            let is_known =
-                self.durable.log.get(record.lsn).is_some() || self.submitted(record.lsn).is_some();
-            !is_known && (ignores_history || !pulled.history.annuls(record))
+            !self.is_known(record) && (ignores_history || !pulled.history.annuls(record))
         });
         let vdl = self.durable.vdl.max(pulled.vdl);
-        if records.is_empty() && !is_newer {
+        if records.is_empty() && !is_newer && base == Lsn::ZERO {
             self.durable.vdl = vdl;
             return Ok(());
         }
@@ -95,7 +97,7 @@ impl<R: Rules> Segment<R> {
         }
         if ignores_history {
             let promised = self.durable.promised;
-            let write = SegmentWrite { promised, history: None, vdl, records };
+            let write = SegmentWrite { promised, history: None, vdl, records, base };
             self.persist(write, Reply::Ack(promised), effects);
             return Ok(());
         }
@@ -107,7 +109,7 @@ impl<R: Rules> Segment<R> {
         } else {
             epoch
         };
-        let write = SegmentWrite { promised, history, vdl, records };
+        let write = SegmentWrite { promised, history, vdl, records, base };
         self.persist(write, Reply::Ack(epoch), effects);
         Ok(())
     }
@@ -134,6 +136,9 @@ impl<R: Rules> Segment<R> {
         }
         if epoch < self.durable.history.epoch() && !adopts_any {
             return Err(Refusal::Behind { history: epoch });
+        }
+        if pulled.base > pulled.vdl.lsn() && !self.rules.has(Bug::CollectAboveVdl) {
+            return Err(Refusal::Malformed);
         }
         let known = pulled.vdl.lsn().max(pulled.history.through());
         let limit = known.plus(limits.allocation_max).unwrap_or(Lsn::new(u64::MAX));
@@ -167,7 +172,8 @@ impl<R: Rules> Segment<R> {
             None => {
                 // Every record at or under the SCL is held, unless the history takes some away.
                 let is_whole = history.epoch() == self.durable.history.epoch();
-                if is_whole && record.lsn <= self.durable.scl().lsn() {
+                let is_collected = record.lsn <= self.durable.base();
+                if is_whole && !is_collected && record.lsn <= self.durable.scl().lsn() {
                     return Err(conflict);
                 }
                 Ok(())

@@ -114,6 +114,7 @@ impl<R: Rules> Writer<R> {
                 };
                 if open.acknowledge(self.rules, &self.geometry, group, from, scl) {
                     effects.push(WriterEffect::Report(Report::Durable { vdl: open.vdl() }));
+                    self.stream(&[], effects);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Who has connected to a node.
 
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, Position};
+use quorate_core::id::{InstanceId, Position, ReaderId};
 use quorate_core::message::ToSegment;
 use quorate_core::rules::Rules;
 
@@ -28,6 +28,7 @@ pub(super) struct Caller<S> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallerRole {
     Observer,
+    Reader(ReaderId),
     Segment(Position),
     Unknown,
     /// A writer, with the epoch of its last message.
@@ -40,7 +41,7 @@ pub(super) enum CallerRole {
 impl CallerRole {
     pub(super) const fn epoch(self) -> Option<VolumeEpoch> {
         match self {
-            Self::Observer | Self::Segment(_) | Self::Unknown => None,
+            Self::Observer | Self::Reader(_) | Self::Segment(_) | Self::Unknown => None,
             Self::Writer { epoch, .. } => Some(epoch),
         }
     }
