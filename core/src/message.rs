@@ -115,7 +115,7 @@ pub struct Pulled {
     /// The answering segment's base, if it is above the asking one's SCL, zero otherwise: at or
     /// under it, `records` are the newest versions of their pages, and superseded ones are gone.
     pub base: Lsn,
-    /// The records begin above this LSN.
+    /// Where `base` is not zero, the records begin above this LSN.
     pub after: Lsn,
     /// Records that the asking segment lacks, by rising LSN.
     pub records: Vec<Record>,

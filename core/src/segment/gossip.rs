@@ -61,6 +61,8 @@ impl<R: Rules> Segment<R> {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
         let history = self.durable.history.clone();
+        // Where nothing has to be taken over, what was asked says where the answer begins.
+        let after = if base == Lsn::ZERO { Lsn::ZERO } else { after };
         let pulled = Pulled { group, history, vdl: self.durable.vdl, base, after, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
