@@ -45,9 +45,10 @@ struct Step {
 
 /// A message on its way.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::enum_variant_names, reason = "each has the name of the core's type")]
 enum Message {
-    ToSegment(ToSegment),
     ToReader(ToReader),
+    ToSegment(ToSegment),
     ToWriter { epoch: VolumeEpoch, message: ToWriter },
 }
 

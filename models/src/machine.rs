@@ -9,7 +9,7 @@ use quorate_core::effect::{
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PgId, WriteId};
 use quorate_core::image::{SegmentImage, Survivor};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
@@ -18,7 +18,7 @@ use quorate_core::writer::PhaseName;
 
 use crate::configuration::Granularity;
 use crate::intern::hash_of;
-use crate::step::{from_segment, position_of, request_of, writer_message};
+use crate::step::position_of;
 use crate::volume_spec::Event;
 use crate::witness::Witness;
 use crate::world::{Slot, SlotOutcome, World, WriterOutcome};
@@ -372,4 +372,25 @@ impl<R: Rules> World<R> {
             self.step_slot(slot, from_segment(answer))
         })
     }
+}
+
+pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
+    let from = Peer::Writer(VolumeEpoch::ZERO);
+    SegmentInput::Receive { from, message: message.clone() }
+}
+
+pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
+    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
+}
+
+pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
+    let mut effects = Vec::new();
+    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
+    effects.into_iter().find_map(|effect| match effect {
+        SegmentEffect::SendSegment { message, .. } => Some(message),
+        SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
+        | SegmentEffect::SendWriter { .. }
+        | SegmentEffect::Unusable(_) => None,
+    })
 }

@@ -1,5 +1,7 @@
 //! The reader of a model: the core's machine, the answer on its way to it, and its steps.
 
+use std::fmt;
+
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::id::{PageId, PgId, ReaderId, Ticket};
 use quorate_core::lsn::Lsn;
@@ -7,11 +9,78 @@ use quorate_core::message::{FromReader, Peer, ToReader};
 use quorate_core::reader::{Reader, ReaderEffect, ReaderInput, ReaderReport};
 use quorate_core::rules::Rules;
 use quorate_core::writer::{PhaseName, Writer};
+use serde::{Deserialize, Serialize};
 
 use crate::intern::hash_of;
-use crate::step::{Action, ReaderStep, as_u8, is_first, position_of};
+use crate::step::{Action, as_u8, is_first, position_of};
 use crate::witness::Witness;
 use crate::world::{State, World};
+
+/// A step of, or about, the reader.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum ReaderStep {
+    /// Its request to be registered reaches an open writer.
+    Attach {
+        /// The writer.
+        writer: u8,
+    },
+    /// A writer takes it for dead.
+    Expel {
+        /// The writer.
+        writer: u8,
+    },
+    /// It asks a segment for a page, and the answer is on its way.
+    Fetch {
+        /// The page.
+        page: u8,
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// The answer arrives.
+    Fetched,
+    /// A message of a writer reaches it.
+    Follow {
+        /// The writer.
+        writer: u8,
+        /// Which of the messages it has sent to the reader, in the order of their hashes.
+        message: u8,
+    },
+    /// Its last read below its VDL ends.
+    Release,
+    /// A writer hears of the lowest point that it still reads at.
+    Tell {
+        /// The writer.
+        writer: u8,
+    },
+}
+
+impl fmt::Display for ReaderStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |position: u8| position_of(position).to_string();
+        let nth = |writer: u8| u32::from(writer).saturating_add(1);
+        match *self {
+            Self::Attach { writer } => {
+                write!(out, "writer {} registers the reader", nth(writer))
+            }
+            Self::Expel { writer } => {
+                write!(out, "writer {} takes the reader for dead", nth(writer))
+            }
+            Self::Fetch { page, group, position } => {
+                write!(out, "the reader asks g{group}{} for page {page}", name(position))
+            }
+            Self::Fetched => write!(out, "the page reaches the reader"),
+            Self::Follow { writer, message } => {
+                write!(out, "message {message} of writer {} reaches the reader", nth(writer))
+            }
+            Self::Release => write!(out, "the reader ends its older reads"),
+            Self::Tell { writer } => {
+                write!(out, "writer {} hears of the reader's floor", nth(writer))
+            }
+        }
+    }
+}
 
 const READER: ReaderId = ReaderId::new(1);
 

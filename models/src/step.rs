@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::id::{PageId, PgId, Position, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, ToSegment};
+
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
@@ -17,6 +17,8 @@ use stateright::{Model, Property};
 
 use crate::configuration::Granularity;
 use crate::invariant;
+use crate::machine::writer_message;
+pub use crate::reader::ReaderStep;
 use crate::volume_spec::{Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
@@ -121,46 +123,6 @@ pub enum Action {
     },
 }
 
-/// A step of, or about, the reader.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub enum ReaderStep {
-    /// Its request to be registered reaches an open writer.
-    Attach {
-        /// The writer.
-        writer: u8,
-    },
-    /// A writer takes it for dead.
-    Expel {
-        /// The writer.
-        writer: u8,
-    },
-    /// It asks a segment for a page, and the answer is on its way.
-    Fetch {
-        /// The page.
-        page: u8,
-        /// Group of the segment.
-        group: u8,
-        /// Position of the segment.
-        position: u8,
-    },
-    /// The answer arrives.
-    Fetched,
-    /// A message of a writer reaches it.
-    Follow {
-        /// The writer.
-        writer: u8,
-        /// Which of the messages it has sent to the reader, in the order of their hashes.
-        message: u8,
-    },
-    /// Its last read below its VDL ends.
-    Release,
-    /// A writer hears of the lowest point that it still reads at.
-    Tell {
-        /// The writer.
-        writer: u8,
-    },
-}
-
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |position: u8| {
@@ -190,23 +152,7 @@ impl fmt::Display for Action {
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
             }
-            Self::Reader(ReaderStep::Attach { writer }) => {
-                write!(out, "writer {} registers the reader", nth(writer))
-            }
-            Self::Reader(ReaderStep::Expel { writer }) => {
-                write!(out, "writer {} takes the reader for dead", nth(writer))
-            }
-            Self::Reader(ReaderStep::Fetch { page, group, position }) => {
-                write!(out, "the reader asks g{group}{} for page {page}", name(position))
-            }
-            Self::Reader(ReaderStep::Fetched) => write!(out, "the page reaches the reader"),
-            Self::Reader(ReaderStep::Follow { writer, message }) => {
-                write!(out, "message {message} of writer {} reaches the reader", nth(writer))
-            }
-            Self::Reader(ReaderStep::Release) => write!(out, "the reader ends its older reads"),
-            Self::Reader(ReaderStep::Tell { writer }) => {
-                write!(out, "writer {} hears of the reader's floor", nth(writer))
-            }
+            Self::Reader(step) => step.fmt(out),
             Self::Recover => write!(out, "the next writer starts"),
             Self::Resend { writer, group, position } => {
                 write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
@@ -636,27 +582,6 @@ impl<R: Rules> Model for World<R> {
 pub(crate) fn is_first(keys: &[u64], position: usize) -> bool {
     let key = keys.get(position);
     keys.iter().take(position).all(|other| Some(other) != key)
-}
-
-pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
-    let from = Peer::Writer(quorate_core::epoch::VolumeEpoch::ZERO);
-    SegmentInput::Receive { from, message: message.clone() }
-}
-
-pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
-    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
-}
-
-pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
-    let mut effects = Vec::new();
-    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
-    effects.into_iter().find_map(|effect| match effect {
-        SegmentEffect::SendSegment { message, .. } => Some(message),
-        SegmentEffect::Persist { .. }
-        | SegmentEffect::SendReader { .. }
-        | SegmentEffect::SendWriter { .. }
-        | SegmentEffect::Unusable(_) => None,
-    })
 }
 
 pub(crate) fn position_of(position: u8) -> Position {
