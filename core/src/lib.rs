@@ -3,13 +3,13 @@
 //! A volume's redo log lives in six copies over three zones; a write is durable on four, a recovery
 //! reads three. Three machines carry it: [`segment::Segment`], one copy of one protection group,
 //! [`writer::Writer`], the one process that allocates positions in the log, and [`reader::Reader`],
-//! which follows a writer and reads at its VDL. They do no I/O, have no clock and no randomness, and
-//! meet only in [`message`]. A driver feeds them inputs and carries
-//! out their effects; [`effect`] states the contract.
+//! which follows a writer and reads at its VDL. They do no I/O, have no clock and no randomness,
+//! and meet only in [`message`]. A driver feeds them inputs and carries out their effects;
+//! [`effect`] states the contract.
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`geometry`],
-//! [`hold`], [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`], [`image`],
-//! [`recovery`], [`segment`], [`writer`], [`reader`], [`rules`].
+//! [`hold`], [`consistency`], [`record`], [`truncation`], [`refusal`], [`message`], [`effect`],
+//! [`image`], [`recovery`], [`segment`], [`writer`], [`reader`], [`rules`].
 #![no_std]
 #![forbid(unsafe_code)]
 

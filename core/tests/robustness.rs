@@ -278,7 +278,8 @@ proptest! {
     ) {
         let mut image = SegmentImage::create(PgId::new(0), small()).unwrap();
         let (promised, history) = (epoch(1), Some(installed()));
-        image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records: vec![], base: Lsn::ZERO }).unwrap();
+        let (records, base) = (vec![], Lsn::ZERO);
+        image.apply(&SegmentWrite { promised, history, vdl: vdl(0), records, base }).unwrap();
         let mut segment = Segment::recover(image);
         for input in inputs {
             check_segment_step(&mut segment, input)?;

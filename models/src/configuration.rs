@@ -358,8 +358,8 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "collect-e2",
-        purpose: "segments that discard old versions, one that slept through it, and a recovery, on \
-                  three segments (W=2, R=2)",
+        purpose: "segments that discard old versions, one that slept through it, and a recovery, \
+                  on three segments (W=2, R=2)",
         quorums: SMALLEST,
         epochs: 2,
         writes: 2,
@@ -414,7 +414,8 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "reader-garbage",
-        purpose: "a reader against the garbage floor, also when it is taken for dead, on one segment",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on one \
+                  segment",
         quorums: SINGLE,
         writes: 2,
         publish: true,

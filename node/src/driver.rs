@@ -23,9 +23,11 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 
 mod caller;
 mod error;
+mod upkeep;
 
 use caller::{Caller, CallerRole, asks_too_much, epoch_of, is_paused};
 pub use error::NodeError;
+use upkeep::MARK_AFTER;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
@@ -33,18 +35,8 @@ const CALLERS_MAX: usize = 64;
 /// How long a caller may take to say who it is.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
-/// How long after its last write an idle segment marks its log as durable.
-const MARK_AFTER: Duration = Duration::from_millis(50);
-
 /// How long after a writer's last records a segment without holes asks its peers again.
 const QUIET: Duration = Duration::from_millis(50);
-
-/// How far the garbage floor rises before a segment discards what lies under it: enough that one
-/// write for it is cheap.
-const COLLECT_LSNS: u64 = 4096;
-
-/// How often a segment discards what there is to discard.
-const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
 /// The most callers accepted before those that are connected have their turn.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -503,13 +495,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         });
 
         self.mark(now)?;
-        if self.host.garbage() >= COLLECT_LSNS
-            || (self.host.garbage() > 0 && self.collect_at <= now)
-        {
-            self.collect_at = now.after(COLLECT_EVERY);
-            let collected = self.host.collect(&mut self.outgoing);
-            self.check(collected)?;
-        }
+        self.collect(now)?;
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -528,25 +514,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.deliver(None);
         }
         Ok(())
-    }
-
-    /// Sets a mark once a segment that has written is idle.
-    fn mark(&mut self, now: Moment) -> Result<(), NodeError> {
-        let submitted = self.host.submitted();
-        if self.wrote.0 != submitted {
-            self.wrote = (submitted, now);
-        }
-        if self.is_mark_due() && now.since(self.wrote.1) >= MARK_AFTER {
-            let marked = self.host.mark();
-            self.check(marked)?;
-            self.marked = self.host.submitted();
-        }
-        Ok(())
-    }
-
-    fn is_mark_due(&self) -> bool {
-        let submitted = self.host.submitted();
-        submitted > self.marked && submitted == self.host.settled()
     }
 
     /// Returns whether asking a peer may bring something: records are missing, or none have come

@@ -1,6 +1,6 @@
 //! Completeness: a segment's SCL is the end of the chain of `prev_group` links that starts at
-//! nothing, or at its base, and never jumps over a record that it lacks (protocol: words, SCL; edges
-//! 21 and 39).
+//! nothing, or at its base, and never jumps over a record that it lacks (protocol: words, SCL;
+//! edges 21 and 39).
 //!
 //! TLA+: `CompletenessInv`. Evaluated on every distinct segment.
 
