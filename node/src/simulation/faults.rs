@@ -26,8 +26,8 @@ const LASTS_MIN: Duration = Duration::from_millis(5);
 const LASTS_MAX: Duration = Duration::from_millis(600);
 
 /// How many kinds of faults are drawn from, without blackouts and with them.
-const KINDS: u64 = 24;
-const KINDS_ALL: u64 = 26;
+const KINDS: u64 = 25;
+const KINDS_ALL: u64 = 27;
 
 /// The most writer processes at a time.
 const CLIENTS_MAX: usize = 4;
@@ -85,6 +85,7 @@ impl<R: Rules> Cluster<R> {
                 self.take_over()?;
                 self.take_over()?;
             }
+            24 => self.rot(node),
             _ => self.black_out()?,
         }
         Ok(())
@@ -239,6 +240,27 @@ impl<R: Rules> Cluster<R> {
         self.tell("the power fails everywhere");
         self.bring_down(&nodes, Crash::Power);
         self.take_over()
+    }
+
+    /// Ends a node if it is up, and damages durable bytes of its log: at most one copy at a time is
+    /// damaged, until its peers have repaired it.
+    fn rot(&mut self, node: usize) {
+        if let Some(other) = self.rotten
+            && let Some(slot) = self.nodes.get(other)
+            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
+        {
+            self.rotten = None;
+        }
+        if self.rotten.is_some_and(|other| other != node) {
+            return;
+        }
+        let how = if self.random.chance(500) { Crash::Kill } else { Crash::Power };
+        self.crash(&[node], how);
+        let is_down = self.nodes.get(node).is_some_and(|slot| slot.up.is_none());
+        if is_down && self.world.with(|state| state.rot(node)) {
+            self.tell(&format!("the log of node {node} is damaged"));
+            self.rotten = Some(node);
+        }
     }
 
     fn freeze_node(&mut self, node: usize, with_clock: bool) {
