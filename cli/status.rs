@@ -32,9 +32,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 Example: quorate status --watch
 
 SCL: up to it a node holds every record. behind: how many LSNs that is under the group's PGCL, up to
-which four of six nodes hold everything. impaired: the node's log was damaged, and no recovery counts
-it until its peers have repaired it; then it is up again. VCL: up to it nothing is missing in any group. VDL: commits
-up to it are acknowledged.")]
+which four of six nodes hold everything. impaired: the node's log was damaged,
+and no recovery counts it until its peers have repaired it; then it is up again. VCL: up to it
+nothing is missing in any group. VDL: commits up to it are acknowledged.")]
 pub(crate) struct StatusArguments {
     /// Show it again every second, until Ctrl-C
     #[arg(long)]

@@ -92,6 +92,8 @@ pub(super) struct Cluster<R: Rules> {
     pub(super) impaired: [u32; NODES],
     /// The node whose log was damaged, until it is known to be repaired.
     pub(super) rotten: Option<usize>,
+    /// Whether it has not started since.
+    pub(super) is_rot_unread: bool,
     takeovers: u64,
     story: VecDeque<String>,
 }
@@ -119,6 +121,7 @@ impl<R: Rules> Cluster<R> {
             next_undo: UNDO_FIRST,
             impaired: [0; NODES],
             rotten: None,
+            is_rot_unread: false,
             takeovers: 0,
             story: VecDeque::new(),
         }
@@ -292,6 +295,7 @@ impl<R: Rules> Cluster<R> {
         let started = catch_unwind(AssertUnwindSafe(start));
         let started = started.map_err(|panic| panicked(&format!("node {node}"), &*panic))?;
         let (running, replay) = started.map_err(|error| unsound(&error.to_string()))?;
+        self.check_rot(node, &replay)?;
         let status = running.status();
         self.tell(&format!(
             "node {node} starts with {} frames, {} torn bytes cut off, complete up to {}{}",

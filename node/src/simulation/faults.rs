@@ -9,6 +9,7 @@ use quorate_core::rules::Rules;
 
 use super::cluster::{Cluster, FAULT, NODES, ZONES};
 use super::oracle::Objection;
+use crate::disk::Replay;
 use crate::env::simulated::{Crash, Fault, ProcessId};
 
 /// The time between two faults: at least this, and at most one of those, another one each round.
@@ -251,7 +252,8 @@ impl<R: Rules> Cluster<R> {
         {
             self.rotten = None;
         }
-        if self.rotten.is_some_and(|other| other != node) {
+        // Damage that no start has met could be undone by more of it.
+        if self.is_rot_unread || self.rotten.is_some_and(|other| other != node) {
             return;
         }
         let how = if self.random.chance(500) { Crash::Kill } else { Crash::Power };
@@ -260,6 +262,22 @@ impl<R: Rules> Cluster<R> {
         if is_down && self.world.with(|state| state.rot(node)) {
             self.tell(&format!("the log of node {node} is damaged"));
             self.rotten = Some(node);
+            self.is_rot_unread = true;
+        }
+    }
+
+    /// Checks that a start of a node has found damage if there was any, and none if there was not.
+    pub(super) fn check_rot(&mut self, node: usize, replay: &Replay) -> Result<(), Objection> {
+        let was_damaged = self.rotten == Some(node) && std::mem::take(&mut self.is_rot_unread);
+        match &replay.replaced {
+            Some(replaced) if !was_damaged => Err(format!(
+                "the log of node {node} is damaged at byte {} though nobody damaged it: {}",
+                replaced.damage.offset, replaced.damage.reason
+            )),
+            None if was_damaged => {
+                Err(format!("node {node} did not notice that its log is damaged"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

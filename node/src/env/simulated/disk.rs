@@ -133,7 +133,7 @@ impl Disk {
             let bit = random.below(8);
             frames.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit);
         } else {
-            frames.iter_mut().skip(at).take(SECTOR_BYTES).for_each(|byte| *byte = 0xff);
+            frames.iter_mut().skip(at).take(SECTOR_BYTES).for_each(|byte| *byte = !*byte);
         }
         true
     }
