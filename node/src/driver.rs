@@ -50,7 +50,7 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     env: E,
     config: NodeConfig,
     host: SegmentHost<E::Log, R>,
-    /// Whether the segment had no vote at the last turn.
+    /// Whether the segment had no vote when it started, and nobody was told that it has one.
     is_impaired: bool,
     gossip: Gossip,
     /// No question is asked before so many writes are durable: the answer to the last one would
@@ -481,7 +481,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
         self.callers.retain(|_, caller| caller.is_alive(waits_for_disk, now));
 
         self.mark(now)?;
-        if std::mem::replace(&mut self.is_impaired, !self.host.has_vote()) > self.is_impaired {
+        if self.is_impaired && self.host.has_vote() {
+            self.is_impaired = false;
             self.env.say(&error::repaired(&self.config.directory));
         }
 
