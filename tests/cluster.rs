@@ -232,7 +232,7 @@ fn a_damaged_node_is_repaired_by_its_peers_and_votes_again() {
     let directory = directory("damaged");
     let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory).unwrap();
     let volume = open(&cluster).unwrap();
-    let page = |page: u64| image(page, &[page as u8 + 1; 4096]);
+    let page = |page: u8| image(page.into(), &[page + 1; 4096]);
     // Level in between: so that the node has frames behind the one to be damaged, even if it was
     // slow and took the first pages in one.
     for number in 0..4 {
@@ -281,7 +281,7 @@ fn a_damaged_node_is_repaired_by_its_peers_and_votes_again() {
     cluster.restart(position(3)).unwrap();
     let volume = opening.join().unwrap().unwrap();
     for number in 0..4 {
-        let read = volume.read(PageId::new(number), Consistency::Strict).unwrap();
+        let read = volume.read(PageId::new(number.into()), Consistency::Strict).unwrap();
         assert_eq!(read.wait(PATIENCE).unwrap().bytes, page(number).bytes);
     }
     volume.write(vec![page(9)]).unwrap().wait(PATIENCE).unwrap();
