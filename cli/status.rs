@@ -32,8 +32,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 Example: quorate status --watch
 
 SCL: up to it a node holds every record. behind: how many LSNs that is under the group's PGCL, up to
-which four of six nodes hold everything. VCL: up to it nothing is missing in any group. VDL: commits
-up to it are acknowledged.")]
+which four of six nodes hold everything. impaired: the node's log was damaged,
+and no recovery counts it until its peers have repaired it; then it is up again. VCL: up to it
+nothing is missing in any group. VDL: commits up to it are acknowledged.")]
 pub(crate) struct StatusArguments {
     /// Show it again every second, until Ctrl-C
     #[arg(long)]
@@ -67,6 +68,8 @@ struct NodeRow {
     promised: Option<Epoch>,
     history: Option<Epoch>,
     behind: Option<u64>,
+    /// Its log was damaged, and it has no vote until its peers have repaired it.
+    impaired: Option<bool>,
 }
 
 #[derive(Clone, Serialize)]
@@ -195,6 +198,7 @@ fn node_row(node: &Member, status: Result<Status, String>, level: u64) -> NodeRo
         promised: status.map(|status| status.promised.into()),
         history: status.map(|status| status.history.into()),
         behind: scl.map(|scl| level.saturating_sub(scl)),
+        impaired: status.map(|status| status.impaired),
     }
 }
 
@@ -244,7 +248,12 @@ fn render(report: &Report) -> String {
         rows.push([
             node.name.clone(),
             node.zone.clone().unwrap_or_default(),
-            if node.up { "up" } else { "down" }.into(),
+            match (node.up, node.impaired) {
+                (true, Some(true)) => "impaired",
+                (true, _) => "up",
+                (false, _) => "down",
+            }
+            .into(),
             number(node.scl),
             number(node.records),
             epoch(&node.promised),

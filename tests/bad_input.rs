@@ -135,14 +135,20 @@ fn bad_frames_end_their_connection_alone() {
 fn logs_that_are_not_what_they_were_are_refused() {
     let mut cluster = Cluster::start(PROGRAM.as_ref(), &directory("logs")).unwrap();
     let volume = open(&cluster);
-    write(&volume, 1, &[7; 4096]);
-    let cpl = {
-        let image = PageImage { page: PageId::new(2), bytes: vec![8; 4096] };
-        volume.write(vec![image]).unwrap().wait(PATIENCE).unwrap().cpl
-    };
-    cluster.wait_level(cpl, PATIENCE).unwrap();
-    cluster.kill(first()).unwrap();
     let log = cluster.node_directory(first()).join("segment.000000.log");
+    let notes = |bytes: &[u8]| bytes.len() - usize::try_from(format::SLOTS_BYTES).unwrap();
+    let noted = || {
+        let bytes = fs::read(&log).unwrap();
+        bytes[notes(&bytes)..].to_vec()
+    };
+    write(&volume, 1, &[7; 4096]);
+    cluster.wait_level(volume.vdl(), PATIENCE).unwrap();
+    let before = noted();
+    write(&volume, 2, &[8; 4096]);
+    cluster.wait_level(volume.vdl(), PATIENCE).unwrap();
+    // A segment that gets idle says far from its frames what is durable.
+    wait_until("it is said what is durable", || noted() != before);
+    cluster.kill(first()).unwrap();
     let right = fs::read(&log).unwrap();
     let mut other_version = right.clone();
     other_version[8..12].copy_from_slice(&99u32.to_le_bytes());
@@ -151,9 +157,8 @@ fn logs_that_are_not_what_they_were_are_refused() {
     // Behind the header, in front of the first page.
     let page = right.windows(64).position(|window| window.iter().all(|byte| *byte == 7)).unwrap();
     let mut cut = right.clone();
-    // The file's notes are what tells this from a write that a crash has torn.
-    let notes = right.len() - usize::try_from(format::SLOTS_BYTES).unwrap();
-    cut[page..notes].fill(0);
+    // The notes at the end of the file are what tells this from a write that a crash has torn.
+    cut[page..notes(&right)].fill(0);
     let cases: [(&str, &[u8], &str, &str); 4] = [
         ("of another version", &other_version, "version 99", "Start the version of this program"),
         ("cut short", &cut, "the log is corrupt", "nothing replaces a segment yet"),

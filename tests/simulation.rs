@@ -63,6 +63,7 @@ fn broken_machines_and_lying_disks_are_noticed() {
         Bug::CounterOnlyEpochs,
         Bug::CplLostInGossip,
         Bug::HistoryNotCarried,
+        Bug::ImpairedVotes,
         Bug::LowestSclChosen,
         Bug::LsnReuse,
         Bug::NoFence,

@@ -142,7 +142,8 @@ proptest! {
                     Some(held) => *held == record,
                     None => record.lsn > naive.scl(),
                 };
-                if fits {
+                // A record comes with the history of its epoch or after it, never before.
+                if fits && record.epoch <= naive.history.epoch() {
                     naive.insert(&record);
                     records.push(record);
                 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 
 use quorate_core::effect::SegmentWrite;
+use quorate_core::floor::Floor;
 use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
 use crate::env::{Event, LogFile};
-use crate::format::{
-    self, Floor, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note,
-};
+use crate::format::{self, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note};
 use crate::payload;
 use crate::wire::WireError;
 
@@ -57,8 +56,8 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong with it.
     pub reason: Corruption,
-    /// What the segment may have acknowledged at most, as far as anything tells that can be read.
-    /// Until it is there again, the segment must not answer a recovery or acknowledge anything.
+    /// The most that the segment may have said, as far as anything tells that can be read. Until it
+    /// has all of it again, it must not answer a recovery.
     pub floor: Floor,
     /// How many frames lie before the damage; each of them is whole.
     pub frames: u64,
@@ -86,6 +85,16 @@ pub enum Corruption {
         /// The number that is.
         found: u64,
     },
+}
+
+impl Corruption {
+    /// Returns whether bytes that changed or vanished explain it.
+    const fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Missing { .. } => true,
+            Self::Image(_) => false,
+        }
+    }
 }
 
 /// A frame on its way to the disk.
@@ -125,13 +134,24 @@ pub enum ReadError {
     },
 }
 
+/// A damaged log that a new one has taken the place of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Replaced {
+    /// What was wrong with it.
+    pub damage: Damage,
+    /// What the names of its files, which stay beside the new log, begin with.
+    pub aside: String,
+}
+
 /// What a start found.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Replay {
     /// The frames applied.
     pub frames: u64,
     /// The bytes of a torn tail that were cut off: a crash left them, nobody ever counted on them.
     pub cut_bytes: u64,
+    /// The damaged log that this one has just replaced.
+    pub replaced: Option<Box<Replaced>>,
 }
 
 /// The log of one segment.
@@ -148,7 +168,7 @@ pub struct SegmentLog<L> {
     tail: u64,
     /// The length of the file that is durable.
     durable: u64,
-    /// What the segment may acknowledge.
+    /// The most that the segment may acknowledge.
     floor: Floor,
     /// The submitted frames that aren't known to be durable, by number.
     waiting: BTreeMap<u64, WaitingFrame>,
@@ -161,32 +181,76 @@ impl<L: LogFile> SegmentLog<L> {
     /// # Errors
     /// [`OpenError`] when the log is another's, of another version, or corrupt.
     pub fn open(
-        mut file: L,
+        file: L,
         expected: &LogIdentity,
     ) -> Result<(Self, SegmentImage, Replay), OpenError> {
+        Self::try_open(file, expected).map_err(|(error, _)| error)
+    }
+
+    /// [`SegmentLog::open`], but a log of which durable bytes are damaged is replaced: by one with
+    /// the frames before the damage, and behind them all that the segment may have said. It has no
+    /// vote until it holds that again.
+    ///
+    /// # Errors
+    /// [`OpenError`] as there, and when the new log can't be written. [`OpenError::Corrupt`] only
+    /// when a whole frame contradicts those before it: no damage explains that.
+    pub fn open_or_replace(
+        file: L,
+        expected: &LogIdentity,
+    ) -> Result<(Self, SegmentImage, Replay), OpenError> {
+        match Self::try_open(file, expected) {
+            Ok(opened) => Ok(opened),
+            Err((OpenError::Corrupt(damage), mut file)) if damage.reason.is_of_the_disk() => {
+                let aside = replace(&mut file, &damage)?;
+                let (log, image, replay) = Self::open(file, expected)?;
+                let replaced = Some(Box::new(Replaced { damage: *damage, aside }));
+                Ok((log, image, Replay { replaced, ..replay }))
+            }
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    /// Opens the log, or returns the file with the error.
+    fn try_open(
+        mut file: L,
+        expected: &LogIdentity,
+    ) -> Result<(Self, SegmentImage, Replay), (OpenError, L)> {
+        match Self::replay(&mut file, expected) {
+            Ok((identity, replayed, replay)) => {
+                let Replayed { image, payloads, next, at, .. } = replayed;
+                let log = Self {
+                    file,
+                    identity,
+                    payloads,
+                    next,
+                    tail: at,
+                    durable: at,
+                    floor: said_at_most(&image),
+                    waiting: BTreeMap::new(),
+                };
+                Ok((log, image, replay))
+            }
+            Err(error) => Err((error, file)),
+        }
+    }
+
+    /// Reads the log and cuts off its torn tail.
+    fn replay(
+        file: &mut L,
+        expected: &LogIdentity,
+    ) -> Result<(LogIdentity, Replayed, Replay), OpenError> {
         let mut start = [0; HEADER_BYTES + IDENTITY_BYTES_MAX];
         file.read_at(0, &mut start)?;
         let (identity, header_bytes) = format::decode_header(&start)?;
         check_identity(&identity, expected)?;
         let image = SegmentImage::create(identity.group, identity.geometry)
             .ok_or(OpenError::OtherSegment { found: identity })?;
-        let replaying = Replaying::new(&file, identity, image, header_bytes as u64);
-        let Replayed { image, payloads, next, at, doubtful, is_torn } = replaying.run()?;
+        let replayed = Replaying::new(file, identity, image, header_bytes as u64).run()?;
+        let Replayed { next, at, doubtful, is_torn, .. } = replayed;
         let cut_bytes = if is_torn { file.length().saturating_sub(at) } else { 0 };
-        let replay = Replay { frames: next, cut_bytes };
         // What was read may be in memory only; from here on it counts as durable.
         file.settle(doubtful.min(at), at)?;
-        let log = Self {
-            file,
-            identity,
-            payloads,
-            next,
-            tail: at,
-            durable: at,
-            floor: Floor::of(&image),
-            waiting: BTreeMap::new(),
-        };
-        Ok((log, image, replay))
+        Ok((identity, replayed, Replay { frames: next, cut_bytes, replaced: None }))
     }
 
     /// Appends `write`, whose records have `payloads`, in their order, and returns the number that
@@ -225,11 +289,11 @@ impl<L: LogFile> SegmentLog<L> {
         assert!(self.durable <= self.tail);
     }
 
-    /// Takes what the segment may acknowledge now. Later frames say so.
+    /// Takes what the segment holds now, and so may acknowledge. Later frames say so.
     ///
     /// It must be durable: after [`SegmentLog::settle`], and nothing of what is on its way.
-    pub const fn note(&mut self, floor: Floor) {
-        self.floor = floor;
+    pub fn note(&mut self, durable: &SegmentImage) {
+        self.floor = said_at_most(durable);
     }
 
     /// Returns the payload of `record`, checked.
@@ -276,6 +340,26 @@ impl<L: LogFile> SegmentLog<L> {
     pub const fn waiting_bytes(&self) -> u64 {
         self.tail.saturating_sub(self.durable)
     }
+}
+
+/// Returns the most that a segment with this durable state may say, now or soon.
+///
+/// That is all that it holds, above a hole too: the write that fills it may be acknowledged before
+/// any note tells of it, and say nothing of those records itself.
+fn said_at_most(image: &SegmentImage) -> Floor {
+    let floor = Floor::of(image);
+    let last = image.records().last().map_or(Lsn::ZERO, |record| record.lsn);
+    Floor { scl: floor.scl.max(last), ..floor }
+}
+
+/// Replaces the damaged log in `file` by one that says what its segment owes.
+fn replace<L: LogFile>(file: &mut L, damage: &Damage) -> Result<String, OpenError> {
+    let write = SegmentWrite { floor: Some(damage.floor), ..SegmentWrite::default() };
+    let before = Note { durable: damage.offset, floor: damage.floor };
+    let frame = format::encode_frame(damage.identity.salt, damage.frames, &before, &write, &[])
+        .map_err(io::Error::other)?;
+    let note = Note { durable: damage.offset.saturating_add(frame.len() as u64), ..before };
+    Ok(file.replace(damage.offset, &frame, note)?)
 }
 
 /// Returns where the payloads of a frame's records are, given where the frame ends.

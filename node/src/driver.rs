@@ -13,9 +13,8 @@ use quorate_core::rules::{Rules, Sound};
 use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::connection::{Connection, ConnectionError};
-use crate::disk::{Replay, SegmentLog};
+use crate::disk::Replay;
 use crate::env::{Environment, Event, Token};
-use crate::format::{self, LogIdentity};
 use crate::gossip::Gossip;
 use crate::host::{HostError, Outgoing, SegmentHost};
 use crate::link::{Link, LinkEvent};
@@ -23,6 +22,7 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 
 mod caller;
 mod error;
+mod opening;
 
 use caller::{
     Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
@@ -50,6 +50,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     env: E,
     config: NodeConfig,
     host: SegmentHost<E::Log, R>,
+    /// Whether the segment had no vote when it started, and nobody was told that it has one.
+    is_impaired: bool,
     gossip: Gossip,
     /// No question is asked before so many writes are durable: the answer to the last one would
     /// come again.
@@ -98,15 +100,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
     ) -> Result<(Self, Replay), NodeError> {
         config.check()?;
         let NodeConfig { volume, group, position, geometry, .. } = config;
-        let salt = env.random()?;
-        let identity = LogIdentity { volume, group, position, geometry, salt };
-        let header = format::encode_header(&identity)?;
-        let directory = config.directory.clone();
-        let file = env
-            .open_log(&directory, &header)
-            .map_err(|error| NodeError::Log { directory: directory.clone(), error })?;
-        let (log, image, replay) = SegmentLog::open(file, &identity)
-            .map_err(|error| NodeError::Open { directory, error })?;
+        let (host, replay) = opening::open(rules, &mut env, &config)?;
         let address = config.listen;
         let (listener_token, listener) =
             env.listen(address).map_err(|error| NodeError::Listen { address, error })?;
@@ -123,8 +117,9 @@ impl<E: Environment, R: Rules> Node<E, R> {
             })
             .collect();
         let node = Self {
-            history: image.history().epoch(),
-            host: SegmentHost::new_under(rules, image, log),
+            history: host.durable().history().epoch(),
+            is_impaired: !host.has_vote(),
+            host,
             gossip: Gossip::new(now),
             gossip_after: 0,
             marked: 0,
@@ -188,7 +183,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 Ok(())
             }
             Event::LogCramped { error } => {
-                eprintln!("{}", error::cramped(&self.config.directory, error));
+                self.env.say(&error::cramped(&self.config.directory, error));
                 Ok(())
             }
             Event::LogFailed { error } => {
@@ -486,6 +481,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
         self.callers.retain(|_, caller| caller.is_alive(waits_for_disk, now));
 
         self.mark(now)?;
+        if self.is_impaired && self.host.has_vote() {
+            self.is_impaired = false;
+            self.env.say(&error::repaired(&self.config.directory));
+        }
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -529,7 +528,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
     /// from the writer for a while. While they come without a gap, a peer would only repeat those
     /// that are on their way.
     fn may_lack(&self, now: Moment) -> bool {
-        now.since(self.appended) > QUIET || self.host.has_hole()
+        now.since(self.appended) > QUIET || self.host.has_hole() || !self.host.has_vote()
     }
 
     /// Returns the peers that can be asked, in an order chosen by `random`.

@@ -113,6 +113,15 @@ pub trait LogFile {
     /// As the operating system reports them.
     fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()>;
 
+    /// Replaces the log by a new one: its first `kept` bytes, then `frame`, with `note` beside it,
+    /// all durable. The files that it had are set aside under names that begin with what is
+    /// returned, and nothing touches them again. A crash at any time leaves the log as it was or
+    /// the new one. Only before [`LogFile::settle`].
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String>;
+
     /// Appends `frame` after all earlier ones, keeps `note`, and makes both durable, some time
     /// after the next [`LogFile::commit`]. Then comes [`Event::Durable`] with `number` or a higher
     /// one; numbers rise. Until then a crash may leave any part of the frame, the note, both or
@@ -200,6 +209,9 @@ pub trait Environment {
     /// # Errors
     /// [`LogFileError`].
     fn open_log(&mut self, directory: &Path, header: &[u8]) -> Result<Self::Log, LogFileError>;
+
+    /// Says something to whoever runs this process.
+    fn say(&self, words: &str);
 
     /// Returns what wakes this environment's loop.
     fn waker(&self) -> Self::Waker;

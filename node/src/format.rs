@@ -54,9 +54,9 @@
 
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::floor::Floor;
 use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::{InstanceId, PgId, Position};
-use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
@@ -204,63 +204,12 @@ pub fn decode_header(bytes: &[u8]) -> Result<(LogIdentity, usize), HeaderError> 
     Ok((identity, HEADER_BYTES + body_bytes))
 }
 
-/// The most that a segment may have acknowledged at some time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Floor {
-    /// The LSN of its SCL, under the history of `history`.
-    pub scl: Lsn,
-    /// The epoch that it had promised.
-    pub promised: VolumeEpoch,
-    /// The epoch of its history.
-    pub history: VolumeEpoch,
-}
-
-impl Floor {
-    /// Returns what a segment with this durable state may acknowledge.
-    #[must_use]
-    pub fn of(image: &SegmentImage) -> Self {
-        Self {
-            scl: image.scl().lsn(),
-            promised: image.promised(),
-            history: image.history().epoch(),
-        }
-    }
-
-    /// Raises this floor by what was so at another time.
-    pub fn rise(&mut self, other: &Self) {
-        self.promised = self.promised.max(other.promised);
-        if other.history > self.history {
-            // An SCL counts under its own history: the newer one may have annulled records.
-            self.history = other.history;
-            self.scl = other.scl;
-        } else if other.history == self.history {
-            self.scl = self.scl.max(other.scl);
-        }
-    }
-
-    /// Raises this floor by a write that a segment at this floor may have made durable.
-    pub fn take(&mut self, write: &SegmentWrite) {
-        self.promised = self.promised.max(write.promised);
-        if let Some(history) = &write.history
-            && history.epoch() > self.history
-        {
-            self.history = history.epoch();
-            self.scl = self.scl.min(history.after());
-        }
-        let annuls = |record: &&quorate_core::record::Record| {
-            write.history.as_ref().is_some_and(|history| history.annuls(record))
-        };
-        let kept = write.records.iter().filter(|record| !annuls(record));
-        self.scl = kept.map(|record| record.lsn).fold(self.scl, Lsn::max);
-    }
-}
-
 /// What a log says of itself: made durable by the syncs before the note was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Note {
     /// So many bytes of the log were durable.
     pub durable: u64,
-    /// What could be acknowledged.
+    /// The most that could be acknowledged.
     pub floor: Floor,
 }
 

@@ -14,7 +14,6 @@ use quorate_core::segment::Segment;
 
 use crate::disk::{ReadError, SegmentLog};
 use crate::env::{Event, LogFile};
-use crate::format::Floor;
 use crate::payload;
 use crate::wire::{self, Envelope, Status, WireError};
 
@@ -119,7 +118,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         while let Some((_, id)) = self.writes.pop_front_if(|(number, _)| *number <= through) {
             self.segment.step(SegmentInput::Durable(id), &mut self.effects);
         }
-        self.log.note(Floor::of(self.segment.durable()));
+        self.log.note(self.segment.durable());
         keep_last_acks(&mut self.effects);
         self.carry_out(&Payloads::default(), outgoing)
     }
@@ -229,6 +228,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             history_ranges: durable.history().ranges().len() as u64,
             records: durable.records().len() as u64,
             log_bytes: self.log.bytes(),
+            impaired: !self.segment.has_vote(),
         }
     }
 
@@ -236,6 +236,13 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     #[must_use]
     pub const fn durable(&self) -> &SegmentImage {
         self.segment.durable()
+    }
+
+    /// Returns whether the segment counts in read quorums: it doesn't while it lacks something that
+    /// it may have acknowledged before its log was damaged.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.segment.has_vote()
     }
 
     /// Returns whether records are missing below one that is there.

@@ -85,6 +85,14 @@ impl LogFile for MemoryFile {
         Ok(())
     }
 
+    fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
+        let mut bytes = self.bytes.borrow_mut();
+        bytes.resize(usize::try_from(kept).unwrap(), 0);
+        bytes.extend_from_slice(frame);
+        self.notes = vec![note];
+        Ok("damaged-1".into())
+    }
+
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.submitted.borrow_mut().push((number, frame, note));
     }
@@ -117,6 +125,7 @@ pub(crate) fn status() -> Status {
         records: 0,
         log_bytes: 0,
         history_ranges: 0,
+        impaired: false,
     }
 }
 

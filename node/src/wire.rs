@@ -141,6 +141,9 @@ pub struct Status {
     pub records: u64,
     /// The bytes of its log.
     pub log_bytes: u64,
+    /// Whether its log was damaged and it lacks something that it may have acknowledged: it has no
+    /// vote until its peers have repaired it.
+    pub impaired: bool,
 }
 
 /// The answer to a [`Hello`] that is turned away.

@@ -12,6 +12,7 @@ use std::path::Path;
 use quorate_core::consistency::{ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::floor::Floor;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, Step};
@@ -24,7 +25,7 @@ use quorate_core::refusal::Refusal;
 use quorate_core::rules::Sound;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_node::config::{self, VolumeId};
-use quorate_node::format::{self, Floor, FrameHeader, LogIdentity, Note};
+use quorate_node::format::{self, FrameHeader, LogIdentity, Note};
 use quorate_node::payload;
 use quorate_node::volume::{Committed, Consistency};
 use quorate_node::wire::client::{
@@ -78,6 +79,7 @@ fn status() -> Status {
         records: 0x51,
         log_bytes: 0x52,
         history_ranges: 0x53,
+        impaired: false,
     }
 }
 
@@ -338,7 +340,7 @@ fn writes() -> [(&'static str, SegmentWrite); 7] {
         (
             "frame-floor",
             SegmentWrite {
-                floor: Some(quorate_core::floor::Floor {
+                floor: Some(Floor {
                     scl: Lsn::new(0x4142),
                     promised,
                     history: promised,

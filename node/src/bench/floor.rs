@@ -7,9 +7,9 @@
 //! what was issued in a turn with one call to each node, and counts.
 //!
 //! Nothing that keeps what it is given gets away with that: the floor overwrites its few megabytes
-//! again and again, and bytes that go to new space cost the file system a change of its own, or have
-//! to be written twice. So there is a second program, the *keeper*: the same, but that it never
-//! overwrites anything. Its space is reserved ahead, which is the cheaper way where much is written.
+//! again and again, and bytes that go to new space cost the file system a change of its own, or
+//! have to be written twice. So there is a second program, the *keeper*: the same, but that it
+//! never overwrites anything. Its space is reserved ahead, which is cheaper where much is written.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

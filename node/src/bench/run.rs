@@ -54,8 +54,8 @@ pub enum BenchError {
     Volume(#[from] VolumeError),
 }
 
-/// Runs the volume, the floor and the keeper in turns, and calls `tell` with what each number of writes in
-/// flight came to.
+/// Runs the volume, the floor and the keeper in turns, and calls `tell` with what each number of
+/// writes in flight came to.
 ///
 /// # Errors
 /// [`BenchError`] at the first thing that goes wrong.

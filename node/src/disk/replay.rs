@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use quorate_core::effect::SegmentWrite;
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::floor::Floor;
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::record::Record;
+use quorate_core::truncation::History;
 
-use super::{Corruption, Damage, Extent, OpenError, cap, extents};
+use super::{Corruption, Damage, Extent, OpenError, cap, extents, said_at_most};
 use crate::env::LogFile;
 use crate::format::{
-    self, FRAME_HEADER_BYTES, FRAME_MAGIC, Floor, FrameHeader, LogIdentity, Note, SLOT_BYTES,
-    SLOT_MAGIC,
+    self, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, LogIdentity, Note, SLOT_BYTES, SLOT_MAGIC,
 };
 use crate::payload;
 
@@ -58,10 +61,26 @@ struct Behind {
     is_torn: bool,
 }
 
+/// Returns the most that a segment may have said once `write` was durable, as far as it tells.
+///
+/// Its last record counts though one before it may be missing: a write that filled the hole may
+/// have been lost since.
+fn said_with(write: &SegmentWrite) -> Floor {
+    let annuls =
+        |record: &&Record| write.history.as_ref().is_some_and(|history| history.annuls(record));
+    let kept = write.records.iter().filter(|record| !annuls(record));
+    let own = Floor {
+        scl: kept.map(|record| record.lsn).max().unwrap_or(Lsn::ZERO),
+        promised: write.promised,
+        history: write.history.as_ref().map_or(VolumeEpoch::ZERO, History::epoch),
+    };
+    write.floor.map_or(own, |floor| own.join(&floor))
+}
+
 impl Behind {
     fn hear(&mut self, note: &Note) {
         self.durable = self.durable.max(note.durable);
-        self.floor.rise(&note.floor);
+        self.floor = self.floor.join(&note.floor);
     }
 }
 
@@ -149,7 +168,8 @@ impl<'a, L: LogFile> Replaying<'a, L> {
     /// Collects what the notes tell, and the whole headers and frames from here on.
     fn look_behind(&self) -> Result<Behind, OpenError> {
         let end = self.file.length();
-        let mut behind = Behind { durable: 0, floor: Floor::of(&self.done.image), is_torn: false };
+        let mut behind =
+            Behind { durable: 0, floor: said_at_most(&self.done.image), is_torn: false };
         // Where the last note ended.
         let mut noted = self.done.at;
         let mut at = self.done.at;
@@ -172,7 +192,7 @@ impl<'a, L: LogFile> Replaying<'a, L> {
                 {
                     behind.hear(&header.note);
                     if let Some((_, write)) = self.read_frame(candidate)? {
-                        behind.floor.take(&write);
+                        behind.floor = behind.floor.join(&said_with(&write));
                     }
                 }
             }

@@ -285,7 +285,7 @@ fn the_floor_of_a_damaged_log_covers_all_that_can_be_read() {
         log.append(write, &vec![b"".as_slice(); write.records.len()]).unwrap();
         log.settle(file.sync().unwrap());
         image.apply(write).unwrap();
-        log.note(Floor::of(&image));
+        log.note(&image);
         starts.push(file.contents().len());
     }
     let floor = Floor::of(&image);
@@ -305,15 +305,135 @@ fn the_floor_of_a_damaged_log_covers_all_that_can_be_read() {
     assert_eq!(damage(open_with(bytes, &[note, Note::default()])).floor, floor);
 }
 
-/// Records that a history annulled must not hold a damaged segment back: nobody can bring them
-/// again.
+/// Starts a segment on `bytes` beside which its log has `notes`; returns what is in the file then.
+fn start_with(bytes: Vec<u8>, notes: &[Note]) -> (Result<Opened, OpenError>, MemoryFile) {
+    let file = MemoryFile { notes: notes.to_vec(), ..MemoryFile::new(bytes) };
+    let started = SegmentLog::open_or_replace(file.clone(), &identity());
+    let left = MemoryFile::new(file.contents());
+    (started, left)
+}
+
+/// Makes a log of `writes`, each durable before the next one; returns it with the segment's state
+/// and a note of all.
+fn written(file: &MemoryFile, writes: &[SegmentWrite]) -> (SegmentImage, Note) {
+    let (mut log, mut image, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    for write in writes {
+        log.append(write, &vec![b"".as_slice(); write.records.len()]).unwrap();
+        log.settle(file.sync().unwrap());
+        image.apply(write).unwrap();
+        log.note(&image);
+    }
+    let note = Note { durable: file.contents().len() as u64, floor: Floor::of(&image) };
+    (image, note)
+}
+
+/// A segment that voted with less than it acknowledged could cost a commit: whichever bit was
+/// damaged, it knows what it owes, is no voter until it has that, and still knows after a restart.
 #[test]
-fn a_floor_falls_with_a_newer_history() {
-    let mut floor = Floor { scl: Lsn::new(30), ..Floor::default() };
-    floor.take(&install(2, 20, 40));
-    assert_eq!((floor.scl, floor.history.counter()), (Lsn::new(20), 2));
-    floor.rise(&Floor { scl: Lsn::new(35), ..Floor::default() });
-    assert_eq!(floor.scl, Lsn::new(20));
-    floor.rise(&Floor { scl: Lsn::new(41), ..floor });
-    assert_eq!(floor.scl, Lsn::new(41));
+fn every_flipped_bit_of_what_was_durable_takes_the_vote_or_costs_nothing() {
+    let file = empty_log();
+    let begin = file.contents().len();
+    let records = [record(11, 0, 1, b""), record(12, 11, 1, b""), record(13, 12, 1, b"")];
+    let writes = [
+        install(1, 0, 10),
+        append(1, &records[..1]),
+        append(1, &records[2..]),
+        append(1, &records[1..2]),
+        promise(2),
+    ];
+    let (image, note) = written(&file, &writes);
+    let owed = Floor::of(&image);
+    let (mut impaired, mut whole) = (0, 0);
+    for bit in 0..file.contents().len() * 8 {
+        let mut bytes = file.contents();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let (started, left) = start_with(bytes, &[note]);
+        if bit / 8 < begin {
+            assert!(matches!(started, Err(OpenError::Header(HeaderError::Corrupt))), "{bit}");
+            continue;
+        }
+        let (_, started, replay) = started.unwrap();
+        let damage = replay.replaced.unwrap().damage;
+        assert_eq!(damage.floor, damage.floor.join(&owed), "{bit}");
+        assert!(started.promised() >= image.promised(), "{bit}");
+        match started.floor() {
+            Some(floor) => {
+                assert_eq!(floor, damage.floor);
+                impaired += 1;
+            }
+            None => {
+                assert_eq!(Floor::of(&started), owed, "{bit}: it has all that it owes");
+                whole += 1;
+            }
+        }
+        let (_, again, replay) = open(left.contents()).unwrap();
+        assert_eq!((again, replay.replaced), (started, None), "{bit}");
+    }
+    assert!(impaired > 2_000 && whole > 500, "{impaired} impaired, {whole} whole");
+}
+
+/// What was owed before a second damage is still owed: a segment that is not repaired says less
+/// under a newer history than it acknowledged under the one before, and that history keeps it.
+#[test]
+fn a_second_damage_forgets_nothing_of_the_first() {
+    let file = empty_log();
+    let records = [record(11, 0, 1, b""), record(12, 11, 1, b"")];
+    let writes = [install(1, 0, 10), append(1, &records[..1]), append(1, &records[1..])];
+    let (image, note) = written(&file, &writes);
+    assert_eq!(image.scl().lsn(), Lsn::new(12));
+    let mut bytes = file.contents();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let (started, file) = start_with(bytes, &[note]);
+    let (_, image, _) = started.unwrap();
+    assert_eq!(
+        (image.scl().lsn(), image.floor().map(|floor| floor.scl)),
+        (Lsn::new(11), Some(Lsn::new(12)))
+    );
+    // A recovery keeps both records, and this segment hears of that and no more.
+    let before = file.contents().len();
+    let history = SegmentWrite { end: Lsn::new(12), ..install(2, 12, 40) };
+    let (image, note) = written(&file, &[history, promise(2)]);
+    assert_eq!(image.scl().lsn(), Lsn::new(11));
+    assert!(image.floor().is_some());
+    // Now the frame that said so is damaged: notes alone tell of the first damage.
+    let mut bytes = file.contents();
+    bytes[before - 5] ^= 1;
+    let (started, _) = start_with(bytes, &[]);
+    let (_, image, replay) = started.unwrap();
+    assert!(replay.replaced.is_some());
+    assert_eq!(image.floor(), Some(note.floor));
+    assert_eq!((note.floor.scl, note.floor.history.counter()), (Lsn::new(12), 2));
+}
+
+/// A record above a hole counts: the write that fills the hole may be acknowledged with it, and
+/// tell of neither.
+#[test]
+fn a_floor_covers_records_above_a_hole() {
+    let file = empty_log();
+    let records = [record(11, 0, 1, b""), record(12, 11, 1, b""), record(13, 12, 1, b"")];
+    let before = [install(1, 0, 10), append(1, &records[..1])];
+    written(&file, &before);
+    let damaged = file.contents().len();
+    written(&file, &[append(1, &records[2..]), append(1, &records[1..2])]);
+    // No note tells of the last write: only the header of its own frame tells what was before it.
+    let mut bytes = file.contents();
+    bytes[damaged + 90] ^= 1;
+    assert_eq!(damage(open(bytes)).floor.scl, Lsn::new(13));
+}
+
+/// What contradicts itself although it is whole is no damage of a disk: a log made of the frames
+/// before it would hide a mistake.
+#[test]
+fn a_contradiction_is_refused() {
+    let file = empty_log();
+    let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    for write in [append(1, &[record(11, 0, 1, b"")]), append(1, &[record(11, 3, 1, b"")])] {
+        log.append(&write, &[b""]).unwrap();
+        log.settle(file.sync().unwrap());
+    }
+    let before = file.contents();
+    let (started, left) = start_with(file.contents(), &[]);
+    assert!(matches!(damage(started).reason, Corruption::Image(_)));
+    assert_eq!(left.contents(), before);
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
-use crate::disk::OpenError;
+use crate::disk::{OpenError, Replaced};
 use crate::env::{LogFileError, is_full};
 use crate::format;
 use crate::host::HostError;
@@ -83,8 +83,44 @@ pub enum NodeError {
 /// Returns the warning of a node whose disk has no space for the log's next file.
 pub(super) fn cramped(directory: &Path, error: io::ErrorKind) -> String {
     format!(
-        "quorate: the log in {} cannot grow ({error}): free some space on its disk, or the segment \
+        "the log in {} cannot grow ({error}): free some space on its disk, or the segment \
          stops when the space that it has is used up",
+        directory.display()
+    )
+}
+
+/// Returns what a node says whose log was damaged, and was replaced by what was left of it.
+pub(super) fn replaced(directory: &Path, replaced: &Replaced, has_vote: bool) -> String {
+    let Replaced { damage, aside } = replaced;
+    let consequence = if has_vote {
+        "holds all that it acknowledged nevertheless, and keeps its vote"
+    } else {
+        "has no vote until its peers have repaired it"
+    };
+    format!(
+        "the log in {} was damaged at byte {} ({}): its files are set aside there as {aside}.*, \
+         and the segment goes on with the {} frames before the damage and {consequence}",
+        directory.display(),
+        damage.offset,
+        damage.reason,
+        damage.frames,
+    )
+}
+
+/// Returns what a node says whose log was damaged before an earlier start.
+pub(super) fn impaired(directory: &Path) -> String {
+    format!(
+        "the segment in {} lacks something that it may have acknowledged before its log was \
+         damaged, and has no vote until its peers have repaired it",
+        directory.display()
+    )
+}
+
+/// Returns what a node says once its segment has again what a damaged log had lost.
+pub(super) fn repaired(directory: &Path) -> String {
+    format!(
+        "the segment in {} is repaired: it holds again all that it may have acknowledged, and has \
+         its vote back",
         directory.display()
     )
 }
@@ -115,13 +151,20 @@ fn log_remedy(error: &LogFileError) -> &'static str {
 
 fn remedy(error: &OpenError) -> &'static str {
     match error {
-        OpenError::Corrupt(_) | OpenError::Header(format::HeaderError::Corrupt) => {
+        OpenError::Corrupt(_) => {
+            "No damage of a disk explains that: leave the node down, keep its log, and report it; \
+             the other copies have its records"
+        }
+        OpenError::Header(format::HeaderError::Corrupt) => {
             "Leave the node down and keep its log for examination: the other copies have its \
              records. An emptied directory must not come back, and nothing replaces a segment yet"
         }
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {
             "Start the version of this program that wrote it"
+        }
+        OpenError::Io(error) if is_full(error.kind()) => {
+            "The disk is full: free some space, then start the node"
         }
         OpenError::Io(_) => "Check the disk and the permissions",
         OpenError::OtherSegment { .. } => {

@@ -120,6 +120,10 @@ impl Environment for RealEnvironment {
         RealLog::open(directory, header, Arc::clone(&self.reports), self.waker())
     }
 
+    fn say(&self, words: &str) {
+        eprintln!("quorate: {words}");
+    }
+
     fn waker(&self) -> RealWaker {
         RealWaker(Arc::clone(&self.waker))
     }

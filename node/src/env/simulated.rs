@@ -123,6 +123,9 @@ impl Environment for SimulatedEnvironment {
         Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length, notes })
     }
 
+    /// Nobody listens: a simulated cluster tells its own story.
+    fn say(&self, _words: &str) {}
+
     fn waker(&self) -> SimulatedWaker {
         SimulatedWaker(Arc::clone(&self.woken))
     }
@@ -205,6 +208,13 @@ impl LogFile for SimulatedLog {
         self.length = length;
         self.world.borrow_mut().settle_log(self.machine, length);
         Ok(())
+    }
+
+    fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
+        let mut state = self.world.borrow_mut();
+        let replaced = state.replace_log(self.machine, kept, frame, note);
+        (self.length, self.notes) = (replaced, vec![note]);
+        Ok("damaged".into())
     }
 
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {

@@ -90,6 +90,10 @@ pub(super) struct Cluster<R: Rules> {
     pub(super) next_undo: u64,
     /// How many faults each node suffers from.
     pub(super) impaired: [u32; NODES],
+    /// The node whose log was damaged, until it is known to be repaired.
+    pub(super) rotten: Option<usize>,
+    /// Whether it has not started since.
+    pub(super) is_rot_unread: bool,
     takeovers: u64,
     story: VecDeque<String>,
 }
@@ -116,6 +120,8 @@ impl<R: Rules> Cluster<R> {
             undos: BTreeMap::new(),
             next_undo: UNDO_FIRST,
             impaired: [0; NODES],
+            rotten: None,
+            is_rot_unread: false,
             takeovers: 0,
             story: VecDeque::new(),
         }
@@ -289,11 +295,14 @@ impl<R: Rules> Cluster<R> {
         let started = catch_unwind(AssertUnwindSafe(start));
         let started = started.map_err(|panic| panicked(&format!("node {node}"), &*panic))?;
         let (running, replay) = started.map_err(|error| unsound(&error.to_string()))?;
+        self.check_rot(node, &replay)?;
+        let status = running.status();
         self.tell(&format!(
-            "node {node} starts with {} frames, {} torn bytes cut off, complete up to {}",
+            "node {node} starts with {} frames, {} torn bytes cut off, complete up to {}{}",
             replay.frames,
             replay.cut_bytes,
-            running.status().scl
+            status.scl,
+            if status.impaired { ", without a vote" } else { "" }
         ));
         if let Some(slot) = self.nodes.get_mut(node) {
             slot.up = Some((process, Box::new(running)));

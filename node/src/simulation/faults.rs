@@ -9,6 +9,7 @@ use quorate_core::rules::Rules;
 
 use super::cluster::{Cluster, FAULT, NODES, ZONES};
 use super::oracle::Objection;
+use crate::disk::Replay;
 use crate::env::simulated::{Crash, Fault, ProcessId};
 
 /// The time between two faults: at least this, and at most one of those, another one each round.
@@ -26,8 +27,8 @@ const LASTS_MIN: Duration = Duration::from_millis(5);
 const LASTS_MAX: Duration = Duration::from_millis(600);
 
 /// How many kinds of faults are drawn from, without blackouts and with them.
-const KINDS: u64 = 24;
-const KINDS_ALL: u64 = 26;
+const KINDS: u64 = 25;
+const KINDS_ALL: u64 = 27;
 
 /// The most writer processes at a time.
 const CLIENTS_MAX: usize = 4;
@@ -85,6 +86,7 @@ impl<R: Rules> Cluster<R> {
                 self.take_over()?;
                 self.take_over()?;
             }
+            24 => self.rot(node),
             _ => self.black_out()?,
         }
         Ok(())
@@ -239,6 +241,44 @@ impl<R: Rules> Cluster<R> {
         self.tell("the power fails everywhere");
         self.bring_down(&nodes, Crash::Power);
         self.take_over()
+    }
+
+    /// Ends a node if it is up, and damages durable bytes of its log: at most one copy at a time is
+    /// damaged, until its peers have repaired it.
+    fn rot(&mut self, node: usize) {
+        if let Some(other) = self.rotten
+            && let Some(slot) = self.nodes.get(other)
+            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
+        {
+            self.rotten = None;
+        }
+        // Damage that no start has met could be undone by more of it.
+        if self.is_rot_unread || self.rotten.is_some_and(|other| other != node) {
+            return;
+        }
+        let how = if self.random.chance(500) { Crash::Kill } else { Crash::Power };
+        self.crash(&[node], how);
+        let is_down = self.nodes.get(node).is_some_and(|slot| slot.up.is_none());
+        if is_down && self.world.with(|state| state.rot(node)) {
+            self.tell(&format!("the log of node {node} is damaged"));
+            self.rotten = Some(node);
+            self.is_rot_unread = true;
+        }
+    }
+
+    /// Checks that a start of a node has found damage if there was any, and none if there was not.
+    pub(super) fn check_rot(&mut self, node: usize, replay: &Replay) -> Result<(), Objection> {
+        let was_damaged = self.rotten == Some(node) && std::mem::take(&mut self.is_rot_unread);
+        match &replay.replaced {
+            Some(replaced) if !was_damaged => Err(format!(
+                "the log of node {node} is damaged at byte {} though nobody damaged it: {}",
+                replaced.damage.offset, replaced.damage.reason
+            )),
+            None if was_damaged => {
+                Err(format!("node {node} did not notice that its log is damaged"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn freeze_node(&mut self, node: usize, with_clock: bool) {

@@ -138,6 +138,8 @@ impl<R: Rules> Cluster<R> {
                     "node {node} is complete up to {} of {tail}, with the history of {}",
                     status.scl, status.history
                 ));
+            } else if status.impaired {
+                laggards.push(format!("node {node} has no vote"));
             }
         }
         laggards

@@ -24,6 +24,7 @@ mod directory;
 mod files;
 mod layout;
 mod preparing;
+mod replacing;
 
 /// The name of the log\'s first file.
 pub(crate) const LOG_NAME: &str = "segment.000000.log";
@@ -226,6 +227,10 @@ impl LogFile for RealLog {
 
     fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
         self.reader.settle(doubtful, length)
+    }
+
+    fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
+        self.reader.replace(kept, frame, note)
     }
 
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use super::trace::{Fault, Trace};
-use crate::format::Note;
+use crate::format::{self, Note};
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -105,6 +105,37 @@ impl Disk {
             file.contents.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             file.durable = file.contents.len();
         }
+    }
+
+    /// Replaces the log by its first `kept` bytes and `frame`; returns its length.
+    pub(super) fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> u64 {
+        let Some(file) = &mut self.file else { return 0 };
+        file.contents.resize(usize::try_from(kept).unwrap_or(usize::MAX), 0);
+        file.contents.extend_from_slice(frame);
+        file.durable = file.contents.len();
+        file.notes = vec![note];
+        file.contents.len() as u64
+    }
+
+    /// Damages some bytes of frames that a note says were durable; returns whether there were any.
+    pub(super) fn rot(&mut self, random: &mut Random) -> bool {
+        let Some(file) = &mut self.file else { return false };
+        let Ok((_, begin)) = format::decode_header(&file.contents) else { return false };
+        let noted = file.notes.iter().map(|note| note.durable).max().unwrap_or(0);
+        let noted = usize::try_from(noted).unwrap_or(usize::MAX).min(file.contents.len());
+        let Some(frames) = file.contents.get_mut(begin..noted) else { return false };
+        if frames.is_empty() {
+            return false;
+        }
+        let at = random.index(frames.len());
+        // A bit, or what is left of a sector.
+        if random.chance(500) {
+            let bit = random.below(8);
+            frames.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit);
+        } else {
+            frames.iter_mut().skip(at).take(SECTOR_BYTES).for_each(|byte| *byte = !*byte);
+        }
+        true
     }
 
     /// Appends a frame; returns when a sync that begins now ends, if one begins.

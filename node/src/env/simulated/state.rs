@@ -457,6 +457,28 @@ impl State {
         }
     }
 
+    /// Returns the length of the new log.
+    pub(super) fn replace_log(
+        &mut self,
+        machine: usize,
+        kept: u64,
+        frame: &[u8],
+        note: Note,
+    ) -> u64 {
+        let machine = self.machines.get_mut(machine);
+        machine.map_or(0, |machine| machine.disk.replace(kept, frame, note))
+    }
+
+    /// Damages bytes of a log that a note says were durable; returns whether there were any.
+    pub(crate) fn rot(&mut self, machine: usize) -> bool {
+        let machine = self.machines.get_mut(machine);
+        let has_rotted = machine.is_some_and(|machine| machine.disk.rot(&mut self.random));
+        if has_rotted {
+            self.trace.fire(Fault::Rot);
+        }
+        has_rotted
+    }
+
     pub(super) fn notes(&self, machine: usize) -> Vec<Note> {
         self.machines.get(machine).map(|machine| machine.disk.notes()).unwrap_or_default()
     }

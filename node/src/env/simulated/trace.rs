@@ -56,6 +56,8 @@ faults! {
     Refused = "refused",
     /// After a power loss a later sector is there and an earlier one is not.
     ReorderedWrite = "reordered_write",
+    /// Durable bytes of the log of a node that is down were damaged.
+    Rot = "rot",
     /// A read returned fewer bytes than were there.
     ShortRead = "short_read",
     /// A write took fewer bytes than it was given.

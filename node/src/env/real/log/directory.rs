@@ -52,8 +52,8 @@ pub(super) trait DirectoryFile: Send + 'static {
     /// begin at an address in memory that is a multiple of a block.
     fn write_ahead(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
 
-    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest as
-    /// above.
+    /// Writes whole blocks in the place of others that are there, and makes them durable. Fastest
+    /// as above.
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()>;
 
     /// Makes what was written durable, and the length.
@@ -85,6 +85,10 @@ impl RealDirectory {
         OpenOptions::new().create(true).truncate(false).write(true).open(self.0.join(name))
     }
 }
+
+/// The longest write that goes past the operating system's cache and is durable when it returns.
+/// Where much is written at once the space is new, and then a write and a sync are faster.
+const DIRECT_BYTES_MAX: usize = 16 << 10;
 
 /// A file of a [`RealDirectory`].
 #[derive(Debug)]
@@ -231,7 +235,8 @@ impl DirectoryFile for RealFile {
     }
 
     fn write_through(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
-        if let Some(direct) = &self.direct {
+        let is_short = blocks.len() <= DIRECT_BYTES_MAX;
+        if let Some(direct) = self.direct.as_ref().filter(|_| is_short) {
             match write_durably(direct, offset, blocks) {
                 // As above, or a system that can't do both at once.
                 Err(error)

@@ -1,8 +1,9 @@
 //! A log as a sequence of files whose space is taken before they are used.
 //!
 //! A sync of a file that grows waits for the file system's journal; one of bytes that were written
-//! before does not. So a log that is written slowly writes zeros ahead of itself. Nothing here knows of threads: [`Reader`] is what the segment's loop has of a
-//! log, [`Writer`] what the thread that writes has, and they meet in the files alone.
+//! before does not. So a log that is written slowly writes zeros ahead of itself. Nothing here
+//! knows of threads: [`Reader`] is what a segment's loop reads a log with, [`Writer`] what whoever
+//! writes has, and they meet in the files alone.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::ops::Range;
 use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
 use super::layout::{Layout, Place};
+use super::replacing::{self, Contents};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
 /// The name of a log's only file in the first version of the format. It is opened as the first
@@ -42,15 +44,16 @@ pub(super) fn name(index: u32) -> String {
 }
 
 /// Returns the number in a file's name.
-fn index(name: &OsStr) -> Option<u32> {
+pub(super) fn index(name: &OsStr) -> Option<u32> {
     let name = name.to_str()?;
     let digits = name.strip_prefix("segment.")?.strip_suffix(".log")?;
     digits.parse().ok().filter(|index| self::name(*index) == name)
 }
 
-/// Returns whether a file of this name is part of a log, of this version or an earlier one.
+/// Returns whether a file of this name is part of a log, of this version or an earlier one, or
+/// shows that one is being replaced.
 pub(super) fn is_log(name: &OsStr) -> bool {
-    name == OLD_NAME || index(name).is_some()
+    name == OLD_NAME || index(name).is_some() || replacing::is_mark(name)
 }
 
 /// Makes the file with this number, with `header` at its beginning and zeros behind it. A crash at
@@ -92,7 +95,7 @@ pub(super) fn prepare<D: Directory>(
 }
 
 /// Writes zeros at `place`. Not durable before a sync.
-fn extend<F: DirectoryFile>(
+pub(super) fn extend<F: DirectoryFile>(
     file: &F,
     block: usize,
     place: Range<u64>,
@@ -120,7 +123,7 @@ fn extend<F: DirectoryFile>(
 }
 
 /// Returns `bytes`, at most a chunk.
-fn chunk(bytes: u64) -> usize {
+pub(super) fn chunk(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)
 }
 
@@ -148,6 +151,7 @@ impl<D: Directory> Reader<D> {
     /// Whatever is missing reads as zeros: the notes and frames that are left show whether it
     /// mattered.
     pub(super) fn open(directory: D, layout: Layout, header: &[u8]) -> io::Result<Self> {
+        replacing::finish(&directory)?;
         let mut indices = BTreeSet::new();
         let mut is_old = false;
         for found in directory.names()? {
@@ -300,6 +304,15 @@ impl<D: Directory> Reader<D> {
         self.length = length;
         // A file may have got its name just before a crash.
         self.directory.sync()
+    }
+
+    /// Replaces the log, as [`crate::env::LogFile::replace`] says.
+    pub(super) fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
+        let (read, salt) = (&|at, into: &mut [u8]| self.read_at(at, into), self.salt);
+        let contents = Contents { read, kept, frame, note, salt };
+        let aside = replacing::replace(&self.directory, &self.layout, &contents)?;
+        *self = Self::open(self.directory.clone(), self.layout, &[])?;
+        Ok(aside)
     }
 
     /// Returns what appends behind the end of this log, with files from `supply`.

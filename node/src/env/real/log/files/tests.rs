@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use quorate_core::effect::SegmentWrite;
+use quorate_core::floor::Floor;
 use quorate_core::image::SegmentImage;
 
 use super::*;
 use crate::disk::{OpenError, Replay, SegmentLog};
 use crate::env::{Event, LogFile};
-use crate::format::{Floor, SLOTS_BYTES};
+use crate::format::SLOTS_BYTES;
 use crate::testing::{append, identity, install, payload_of, promise, record};
 
 /// What this disk writes whole or not at all, in bytes: less than any real one.
@@ -368,6 +369,10 @@ impl LogFile for Direct {
         Ok(())
     }
 
+    fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
+        self.reader.replace(kept, frame, note)
+    }
+
     fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
         self.shared.lock().unwrap().submitted.push((number, frame, note));
     }
@@ -447,7 +452,7 @@ impl Run {
             self.image.apply(write).unwrap();
         }
         self.durable = self.writes.len();
-        self.log.note(Floor::of(&self.image));
+        self.log.note(&self.image);
         let mut state = self.directory.state();
         state.reported = self.durable;
         if self.keep == Keep::NearAndFar {
@@ -554,6 +559,145 @@ fn every_flipped_bit_of_every_file_is_found_or_harmless() {
         }
     }
     assert!(found > 5_000 && harmless > 1_000, "{found} found, {harmless} harmless");
+}
+
+fn start(directory: &Fragile) -> (SegmentImage, Replay) {
+    let direct = Direct::open(directory).unwrap();
+    let (_, image, replay) = SegmentLog::open_or_replace(direct, &identity()).unwrap();
+    (image, replay)
+}
+
+/// Flips a bit of the log of a run that is over, and returns the files.
+fn damage(directory: &Fragile, index: u32, at: usize) -> Vec<(String, Vec<u8>)> {
+    let file = directory.find(&name(index)).unwrap();
+    directory.state().files[file].durable[at] ^= 1;
+    contents(directory)
+}
+
+fn contents(directory: &Fragile) -> Vec<(String, Vec<u8>)> {
+    let state = directory.state();
+    state.names().into_iter().map(|(name, file)| (name, state.files[file].now())).collect()
+}
+
+/// Checks that a crash while a damaged log was replaced has left that log, or the new one with the
+/// files of the damaged one beside it. Returns whether it is the new one.
+fn assert_one_of_both(left: &Fragile, damaged: &[(String, Vec<u8>)], floor: &Floor) -> bool {
+    let is_new = match open(left) {
+        Err(OpenError::Corrupt(damage)) => {
+            assert_eq!(damage.floor, *floor);
+            false
+        }
+        Ok(((_, image, _), _)) => {
+            assert_eq!(image.floor(), Some(*floor));
+            true
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let found = contents(left);
+    for (name, bytes) in damaged {
+        let name = if is_new { format!("damaged-1.{name}") } else { name.clone() };
+        assert!(found.contains(&(name.clone(), bytes.clone())), "{name} is gone or another one");
+    }
+    assert!(found.iter().all(|(name, _)| name.ends_with(".log")), "{:?}", left.state().names());
+    is_new
+}
+
+/// A crash in the middle of a replacement that left half of both logs could vote with neither; one
+/// that lost the damaged files would leave nothing to examine.
+#[test]
+fn every_crash_of_a_replacement_leaves_the_damaged_log_or_the_new_one() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for length in [0, 0, 300, 300, 300, 300] {
+        run.submit(length);
+        run.sync().unwrap();
+    }
+    run.mark();
+    let floor = Floor::of(&run.image);
+    let damaged = damage(&directory, 1, 300);
+    directory.state().past = Some(Vec::new());
+    let (image, replay) = start(&directory);
+    assert_eq!(image.floor(), Some(floor));
+    assert_eq!(replay.replaced.unwrap().aside, "damaged-1");
+    assert!(assert_one_of_both(&directory, &damaged, &floor));
+    let past = directory.state().past.take().unwrap();
+    let mut left_as = [0, 0];
+    for snapshot in &past {
+        let writes = snapshot.writes();
+        assert!(writes <= 12, "{writes} are too many for every subset");
+        for changes in 0..=snapshot.changes.len() {
+            for kept in 0..1usize << writes {
+                let crash = || snapshot.crash(|number| Kept::by(kept >> number & 1 == 1), changes);
+                let left = crash();
+                left_as[usize::from(assert_one_of_both(&left, &damaged, &floor))] += 1;
+                if kept > 0 {
+                    continue;
+                }
+                // And a crash of the start after the crash.
+                let again = crash();
+                again.state().past = Some(Vec::new());
+                let _ = start(&again);
+                let past = again.state().past.take().unwrap();
+                for second in past.iter().step_by(3) {
+                    for changes in 0..=second.changes.len() {
+                        let left = second.crash(|_| Kept::Nothing, changes);
+                        left_as[usize::from(assert_one_of_both(&left, &damaged, &floor))] += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(left_as[0] > 500 && left_as[1] > 100, "{left_as:?} of {}", past.len());
+}
+
+/// What is set aside is never overwritten, and what was owed at first is still owed.
+#[test]
+fn a_log_is_replaced_a_second_time() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for length in [0, 0, 300, 300, 300, 300] {
+        run.submit(length);
+        run.sync().unwrap();
+    }
+    run.mark();
+    let floor = Floor::of(&run.image);
+    let first = damage(&directory, 1, 300);
+    start(&directory);
+    let second = damage(&directory, 0, 450);
+    let (image, replay) = start(&directory);
+    assert_eq!(replay.replaced.unwrap().aside, "damaged-2");
+    assert_eq!(image.floor(), Some(floor));
+    let found = contents(&directory);
+    for (name, bytes) in &first {
+        assert!(found.contains(&(format!("damaged-1.{name}"), bytes.clone())), "{name}");
+    }
+    for (name, bytes) in second.iter().filter(|(name, _)| name.starts_with("segment")) {
+        assert!(found.contains(&(format!("damaged-2.{name}"), bytes.clone())), "{name}");
+    }
+}
+
+/// A disk without room for the new log must cost nothing, and keep what is damaged.
+#[test]
+fn a_full_disk_leaves_the_damaged_log() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for length in [0, 0, 300, 300, 300, 300] {
+        run.submit(length);
+        run.sync().unwrap();
+    }
+    run.mark();
+    let floor = Floor::of(&run.image);
+    let damaged = damage(&directory, 1, 300);
+    directory.state().space = Some(SMALL.file_bytes(0) as usize * 3 / 2);
+    let direct = Direct::open(&directory).unwrap();
+    let refused = SegmentLog::open_or_replace(direct, &identity()).map(|_| ());
+    assert!(
+        matches!(&refused, Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
+    );
+    assert_eq!(contents(&directory), damaged);
+    directory.state().space = None;
+    start(&directory);
+    assert!(assert_one_of_both(&directory, &damaged, &floor));
 }
 
 /// A file that is gone must be missed, be it the last one.
