@@ -122,6 +122,7 @@ impl Names {
                 format!("Install {}", membership(&install.membership))
             }
             ToSegment::Install(install) => format!("Install {}", self.newest(&install.history)),
+            ToSegment::Locate(locate) => format!("Locate {}", locate.target),
             ToSegment::Pull(pull) => {
                 let history = self.epoch(pull.history);
                 format!("Pull scl {} history {history}", pull.scl)
@@ -144,6 +145,7 @@ impl Names {
             }
             ToWriter::Ack { epoch, scl, .. } => format!("Ack {} scl {scl}", self.epoch(*epoch)),
             ToWriter::Confirmed { epoch, .. } => format!("Confirmed {}", self.epoch(*epoch)),
+            ToWriter::Located { place, .. } => format!("Located end {}", place.end),
             ToWriter::Read { page, version, .. } => {
                 let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
                 format!("Read {page}: {version}")
@@ -249,11 +251,14 @@ pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
         CommandRefusal::Empty => "nothing to write",
         CommandRefusal::Fenced { .. } => "overtaken",
         CommandRefusal::HistoryFull => "no room for another recovery",
+        CommandRefusal::NotConsistent { .. } => "not a consistency point",
         CommandRefusal::NotOpen => "not open",
         CommandRefusal::OutOfLsns => "no LSNs left",
         CommandRefusal::Oversized => "too large",
         CommandRefusal::ReadPointAhead => "read point above the VDL",
         CommandRefusal::Step(_) => "no such step, or not yet",
+        CommandRefusal::Superseded => "somebody else came first",
+        CommandRefusal::TargetAhead => "nothing there to go to",
         CommandRefusal::Throttled => "allocation limit reached",
         CommandRefusal::UnknownSegment => "no such segment",
     }

@@ -116,6 +116,9 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             format!("{} > {}: {label}", writer(from), name(group, position))
         }
         Action::Ask { writer: to } => format!("{} gets a strict read", writer(to)),
+        Action::Backtrack { writer: by, target } => {
+            format!("the next writer starts, to go to {target} of {}", writer(by))
+        }
         Action::Crash { group, position, survivors, torn } => {
             let torn = if torn { ", one torn" } else { "" };
             format!("{} crashes, keeps {survivors} writes{torn}", name(group, position))
@@ -234,6 +237,12 @@ impl<R: Rules> Narrator<'_, R> {
             Action::Pull { group, into, from } => self.pull(group, into, from),
             Action::Sync { group, position, index } => {
                 self.give(group, position, SegmentInput::Durable(WriteId::new(u64::from(index))));
+            }
+            Action::Backtrack { writer, target } => {
+                let went = self.world.going_back(self.before, usize::from(writer), target);
+                if let Ok(Some((writer, effects))) = went {
+                    self.start(writer, &effects, &format!("to go to {target}, "));
+                }
             }
             Action::Recover => self.recover(),
             Action::Ask { writer } => {
@@ -394,10 +403,15 @@ impl<R: Rules> Narrator<'_, R> {
         let mut effects = Vec::new();
         let rules = self.world.rules();
         let writer = Writer::open_under(rules, epoch, configuration.geometry(), &mut effects);
-        let label = format!("starts its recovery as {}", self.names.epoch(epoch));
+        self.start(writer, &effects, "");
+    }
+
+    fn start(&mut self, writer: Writer<R>, effects: &[WriterEffect], what: &str) {
+        let index = self.writers.len();
+        let label = format!("starts its recovery {what}as {}", self.names.epoch(writer.epoch()));
         self.note(Party::Writer(index), label, Tone::Plain);
         self.writers.push(writer.clone());
-        self.after_writer(index, &writer, &effects);
+        self.after_writer(index, &writer, effects);
     }
 
     /// Tells what a writer reports, decides and sends.
@@ -458,6 +472,9 @@ impl<R: Rules> Narrator<'_, R> {
             Report::Opened { vdl, .. } => {
                 let epoch = self.names.epoch(old.epoch());
                 self.tell_clients(index, format!("{epoch} opened at {vdl}"));
+            }
+            Report::Located { backtrack, .. } => {
+                self.note(at, format!("has located {}", backtrack.target), Tone::Plain);
             }
             Report::Overtaken { by } => {
                 let label = format!("stops: overtaken by {}", self.names.epoch(*by));
@@ -569,6 +586,7 @@ const fn tone_of(message: &ToWriter) -> Tone {
         ToWriter::Refused { .. } => Tone::No,
         ToWriter::Ack { .. }
         | ToWriter::Confirmed { .. }
+        | ToWriter::Located { .. }
         | ToWriter::Read { .. }
         | ToWriter::Sealed { .. } => Tone::Plain,
     }

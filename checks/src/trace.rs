@@ -410,6 +410,7 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
             Some(Message::ToSegment(world.inbox(state, group, position).last()?.clone()))
         }
         Action::Ask { .. }
+        | Action::Backtrack { .. }
         | Action::Crash { .. }
         | Action::Damage { .. }
         | Action::Lose { .. }

@@ -73,7 +73,7 @@ fn append(records: u64, batch: usize) -> Duration {
     let mut effects = Vec::new();
     let history = history(1);
     let membership = Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch());
-    let install = Install { group: GROUP, history, end: Lsn::ZERO, membership };
+    let install = Install { group: GROUP, history, end: Lsn::ZERO, tip: None, membership };
     give(&mut segment, ToSegment::Install(install), &mut effects);
     let first = self::history(1).through().get() + 1;
     let lsns: Vec<u64> = (first..first + records).collect();

@@ -17,6 +17,7 @@ use crate::lsn::Lsn;
 use crate::membership::{Membership, Step, StepRefusal};
 use crate::message::{Peer, ToSegment, ToWriter};
 use crate::record::{Change, Record};
+use crate::recovery::Backtrack;
 use crate::refusal::Refusal;
 use crate::truncation::History;
 
@@ -50,6 +51,9 @@ pub struct SegmentWrite {
     pub membership: Option<Membership>,
     /// The group's last record that the newest range of that history keeps.
     pub end: Lsn,
+    /// The group's last record of the branch that the newest range of that history sets aside, if
+    /// it is a backtrack.
+    pub tip: Option<Lsn>,
     /// The segment's log was damaged: it counts in no read quorum until it has all of this again.
     pub floor: Option<Floor>,
     /// Raise the known VDL to this, if it is lower.
@@ -95,6 +99,14 @@ pub enum WriterInput {
     Confirm {
         /// Names this question; tickets of a writer rise.
         ticket: Ticket,
+    },
+    /// Find out what every group's log ends with at `target`, a consistency point to which the
+    /// volume is to go back, or forward again.
+    Locate {
+        /// Names this question; a later one takes the place of the one before.
+        ticket: Ticket,
+        /// The consistency point.
+        target: Lsn,
     },
     /// Tell every segment the VDL.
     Publish,
@@ -151,6 +163,11 @@ pub enum CommandRefusal {
     },
     /// The volume's history takes no further recovery.
     HistoryFull,
+    /// No mini-transaction ends at the LSN that was asked for.
+    NotConsistent {
+        /// The highest consistency point at or under it.
+        nearest: Lsn,
+    },
     /// The writer has not finished its recovery.
     NotOpen,
     /// The number space is used up.
@@ -159,8 +176,13 @@ pub enum CommandRefusal {
     Oversized,
     /// A read point above the VDL.
     ReadPointAhead,
+    /// The volume opened at its end, not where it was to go back to: somebody else has opened it
+    /// since that point was located.
+    Superseded,
     /// A step of a membership change that can't be taken, or not yet.
     Step(StepRefusal),
+    /// A point above the end of the log that no branch set aside reaches, or can any more.
+    TargetAhead,
     /// Too far beyond the VDL: wait for it to advance (LAL back-pressure).
     Throttled,
     /// No such segment.
@@ -182,6 +204,13 @@ pub enum Report {
     Durable {
         /// The volume durable LSN.
         vdl: Vdl,
+    },
+    /// What was asked for by [`WriterInput::Locate`]: a writer that opens with it goes there.
+    Located {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Where the volume can go.
+        backtrack: Backtrack,
     },
     /// The recovery is finished; the volume is open.
     Opened {

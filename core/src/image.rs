@@ -1,5 +1,6 @@
 //! A segment's durable state: what a restart finds, built from atomic writes.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::consistency::{Scl, Vdl};
@@ -32,12 +33,25 @@ pub struct SegmentImage {
     pub(crate) membership: Membership,
     /// The group's last record that the newest range of `history` keeps.
     pub(crate) end: Lsn,
+    /// What the newest backtrack has set aside; `None` when nothing of it can come back.
+    pub(crate) aside: Option<SetAside>,
     /// What the segment may have said before its log was damaged; `None` once it has all of it.
     pub(crate) floor: Option<Floor>,
     /// A VDL that some writer told: never above the volume's own.
     pub(crate) vdl: Vdl,
     /// Holds no record that `history` annuls.
     pub(crate) log: Log,
+}
+
+/// A branch of the log that a backtrack has left, and that a later recovery can take again.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SetAside {
+    /// The group's last record of it, if the segment was told.
+    pub tip: Option<Lsn>,
+    /// The highest VDL that the segment knew before.
+    pub vdl: Vdl,
+    /// The records of it that the segment has, by rising LSN.
+    pub records: Vec<Record>,
 }
 
 /// What a crash left of one write.
@@ -111,6 +125,7 @@ impl SegmentImage {
             incarnation,
             membership: Membership::genesis(geometry.quorums()),
             end: Lsn::ZERO,
+            aside: None,
             floor: None,
             vdl: Vdl::ZERO,
             log: Log::default(),
@@ -130,6 +145,7 @@ impl SegmentImage {
             incarnation: Incarnation::new(self.incarnation.get().saturating_add(next)),
             membership: Membership::genesis(self.geometry.quorums()),
             end: Lsn::ZERO,
+            aside: None,
             floor: None,
             vdl: Vdl::ZERO,
             log: Log::default(),
@@ -154,6 +170,7 @@ impl SegmentImage {
         write: &SegmentWrite,
     ) -> Result<(), CorruptImage> {
         self.promised = self.promised.max(write.promised);
+        let mut vdl = self.vdl.max(write.vdl);
         if let Some(floor) = &write.floor {
             if !rules.has(Bug::FloorPromiseForgotten) {
                 self.promised = self.promised.max(floor.promised);
@@ -168,9 +185,7 @@ impl SegmentImage {
             if !history.is_well_formed() && !rules.has(Bug::MergeHistories) {
                 return Err(CorruptImage::History);
             }
-            self.log.truncate(history.since(&self.history), rules.has(Bug::SclNotLowered));
-            self.history = history.clone();
-            self.end = write.end;
+            vdl = self.adopt(rules, history, write, vdl)?;
         }
         if self.history.epoch() > self.promised {
             return Err(CorruptImage::History);
@@ -180,12 +195,66 @@ impl SegmentImage {
         {
             self.membership = *membership;
         }
-        self.vdl = self.vdl.max(write.vdl);
+        self.vdl = vdl;
         for record in &write.records {
             self.insert(rules, record)?;
         }
+        self.forget_aside();
         self.repair(rules);
         Ok(())
+    }
+
+    /// Takes a newer history: drops what it annuls, sets aside what a backtrack may give back, and
+    /// takes back what it doesn't annul any more. `vdl` is the highest VDL known before.
+    ///
+    /// Returns the VDL as far as it holds under the new history.
+    fn adopt<R: Rules>(
+        &mut self,
+        rules: R,
+        history: &History,
+        write: &SegmentWrite,
+        vdl: Vdl,
+    ) -> Result<Vdl, CorruptImage> {
+        let keep_scl = rules.has(Bug::SclNotLowered);
+        let mut dropped = self.log.truncate(history.since(&self.history), keep_scl);
+        let older = core::mem::replace(&mut self.history, history.clone());
+        self.end = write.end;
+        let left = self.aside.take();
+        if left.is_none() && history.branch().is_none() {
+            // As ever, but for a sleeper that hears of a backtrack when its branch is long gone.
+            return Ok(lowered(rules, history, vdl, older.epoch()));
+        }
+        let (mut known, mut tip, mut left_vdl) = (write.tip, None, vdl);
+        let mut holds = lowered(rules, history, vdl, older.epoch());
+        if let Some(SetAside { tip: left_tip, vdl: before, records }) = left {
+            left_vdl = left_vdl.max(before);
+            let told_under = older.branch().map_or(VolumeEpoch::ZERO, |branch| branch.base_epoch());
+            holds = holds.max(lowered(rules, history, before, told_under));
+            tip = left_tip.filter(|_| older.left_by() == history.left_by());
+            dropped.extend(records);
+            dropped.sort_unstable_by_key(|record| record.lsn);
+        }
+        known = known.or(tip);
+        let mut records = Vec::new();
+        for record in dropped {
+            if !self.history.annuls(&record) {
+                self.insert(rules, &record)?;
+            } else if self.history.branch().is_some_and(|branch| branch.contains(&record)) {
+                records.push(record);
+            }
+        }
+        if self.history.branch().is_some() {
+            self.aside = Some(SetAside { tip: known, vdl: left_vdl, records });
+        }
+        Ok(holds)
+    }
+
+    /// Forgets what a backtrack has set aside, once something written since is known to be durable:
+    /// every recovery finds that, and none goes forward again (edge 57).
+    fn forget_aside(&mut self) {
+        if self.aside.is_some() && self.vdl.lsn() > self.history.through() {
+            self.aside = None;
+        }
     }
 
     /// Removes the mark of a damaged log, in the very write that completes the repair: nothing is
@@ -300,6 +369,12 @@ impl SegmentImage {
         self.end
     }
 
+    /// Returns what the newest backtrack has set aside, as long as it can come back.
+    #[must_use]
+    pub const fn aside(&self) -> Option<&SetAside> {
+        self.aside.as_ref()
+    }
+
     /// Returns what the segment may have said before its log was damaged; `None` for one that has
     /// all of it.
     #[must_use]
@@ -341,5 +416,18 @@ impl SegmentImage {
         assert!(self.membership.epoch().volume == self.history.epoch());
         assert!(self.log.records().iter().all(|record| record.group == self.group));
         assert!(!self.log.records().iter().any(|record| self.history.annuls(record)));
+        if let Some(aside) = &self.aside {
+            let branch = self.history.branch();
+            let is_left = |record: &Record| branch.is_some_and(|branch| branch.contains(record));
+            assert!(aside.records.iter().all(is_left));
+        }
     }
+}
+
+/// Returns `vdl`, told under the history of `told_under`, as far as it holds under `history`.
+fn lowered<R: Rules>(rules: R, history: &History, vdl: Vdl, told_under: VolumeEpoch) -> Vdl {
+    if rules.has(Bug::KnownVdlNotLowered) {
+        return vdl;
+    }
+    Vdl::stated(history.lowered(vdl.lsn(), told_under))
 }

@@ -53,7 +53,9 @@ impl Log {
 
     /// Drops what any of `ranges` annuls; lowers the SCL to what is left of the chain unless
     /// `keep_scl`. Only the records that lie in a range are looked at.
-    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) {
+    ///
+    /// Returns what was dropped, by rising LSN.
+    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) -> Vec<Record> {
         let mut dropped: Vec<Lsn> = Vec::new();
         for range in ranges {
             let within = self.above(range.after());
@@ -61,21 +63,27 @@ impl Log {
             dropped.extend(within.filter(|record| range.annuls(record)).map(|record| record.lsn));
         }
         dropped.sort_unstable();
-        let Some(lowest) = dropped.first().copied() else { return };
+        let Some(lowest) = dropped.first().copied() else { return Vec::new() };
         let start = self.records.partition_point(|record| record.lsn < lowest);
+        let mut gone = Vec::with_capacity(dropped.len());
         for record in self.records.split_off(start) {
             if dropped.binary_search(&record.lsn).is_ok() {
                 self.pages.remove(record.page, record.lsn);
+                gone.push(record);
             } else {
                 self.records.push(record);
             }
         }
         // The chain up to the first dropped record is untouched, so the SCL falls to the last
-        // retained record below it (edge 21); what then links on is counted again.
+        // retained record below it (edge 21); what then links on is counted again, over a dropped
+        // record above the SCL too.
         if lowest <= self.scl && !keep_scl {
             self.scl = self.last_at_or_under(lowest).map_or(Lsn::ZERO, |record| record.lsn);
+        }
+        if !keep_scl {
             self.extend_chain();
         }
+        gone
     }
 
     /// Returns the highest LSN held.
@@ -110,9 +118,14 @@ impl Log {
         self.records.get(start..).unwrap_or(&[])
     }
 
-    pub(crate) fn last_at_or_under(&self, lsn: Lsn) -> Option<&Record> {
+    /// Returns the records at or under `lsn`, by rising LSN.
+    pub(crate) fn up_to(&self, lsn: Lsn) -> &[Record] {
         let end = self.records.partition_point(|record| record.lsn <= lsn);
-        end.checked_sub(1).and_then(|at| self.records.get(at))
+        self.records.get(..end).unwrap_or(&[])
+    }
+
+    pub(crate) fn last_at_or_under(&self, lsn: Lsn) -> Option<&Record> {
+        self.up_to(lsn).last()
     }
 
     /// Returns the last record of `page` at or under `lsn`.

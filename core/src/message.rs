@@ -57,8 +57,37 @@ pub struct Install {
     pub history: History,
     /// The group's last record at or under the recovery point, zero for none.
     pub end: Lsn,
+    /// The group's last record of the branch that the newest range sets aside, if it is a
+    /// backtrack.
+    pub tip: Option<Lsn>,
     /// The membership; its volume epoch is the writer's. Taken in the same atomic step (edge 67).
     pub membership: Membership,
+}
+
+/// A question what the group's log ends with at a consistency point (protocol: backtrack).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Locate {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// The group.
+    pub group: PgId,
+    /// Echoed by the answer.
+    pub ticket: Ticket,
+    /// The point.
+    pub target: Lsn,
+    /// The group's last LSN at or under the VDL: what the segment must hold.
+    pub needed: Lsn,
+}
+
+/// What a group's log ends with at a point.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Place {
+    /// The last record at or under the point, zero for none.
+    pub end: Lsn,
+    /// The last consistency point among the records at or under it, zero for none.
+    pub cpl: Lsn,
+    /// The group's last record of the branch that a backtrack set aside, if there is one.
+    pub tip: Option<Lsn>,
 }
 
 /// A read of one page at a read point (protocol: reads).
@@ -113,6 +142,9 @@ pub struct Pulled {
     pub history: History,
     /// The group's last record that the newest range of that history keeps, zero for none.
     pub end: Lsn,
+    /// The group's last record of the branch that a backtrack set aside, if the answering segment
+    /// knows one.
+    pub tip: Option<Lsn>,
     /// The answering segment's membership, of the history's epoch.
     pub membership: Membership,
     /// The highest VDL that the answering segment knows.
@@ -138,6 +170,8 @@ pub enum ToSegment {
     Confirm(Confirm),
     /// A writer installs its history.
     Install(Install),
+    /// A writer asks what the group's log ends with at a point.
+    Locate(Locate),
     /// Another segment asks for what it lacks.
     Pull(Pull),
     /// Another segment answers our pull.
@@ -166,6 +200,22 @@ pub struct SealAnswer {
     /// The records that the segment holds above `vdl`, and the last one at or under it; by LSN.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
+    /// What the segment would report had it not taken part in the last backtrack, as long as that
+    /// can be undone.
+    pub aside: Option<Aside>,
+}
+
+/// A segment's report as if it had not gone back: a backtrack that wasn't finished may be none, and
+/// then what rests on this segment counts.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Aside {
+    /// What the segment holds every record up to.
+    pub scl: Scl,
+    /// The highest VDL that it knew.
+    pub vdl: Vdl,
+    /// The records that it holds above `vdl`, and the last one at or under it; by LSN.
+    #[serde(deserialize_with = "crate::list::deserialize")]
+    pub records: Vec<Record>,
 }
 
 /// A message to a writer. The driver says which segment of which group sent it.
@@ -190,6 +240,15 @@ pub enum ToWriter {
         incarnation: Incarnation,
         /// The question's ticket.
         ticket: Ticket,
+    },
+    /// What the group's log ends with at a point.
+    Located {
+        /// The epoch that asked.
+        epoch: VolumeEpoch,
+        /// The question's ticket.
+        ticket: Ticket,
+        /// The answer.
+        place: Place,
     },
     /// The page's last record at or under the read point, `None` for a page never written.
     Read {

@@ -69,8 +69,12 @@ bugs! {
     AnswersNotFiltered [4, 20],
     /// A segment takes appends of an epoch whose history it doesn't have.
     AppendWithoutHistory [24],
+    /// A recovery doesn't count what a segment has set aside, whether the backtrack holds or not.
+    AsideNotReported [57],
     /// The first record of an epoch links back to an annulled record.
     BacklinkToAnnulled [20],
+    /// A volume goes back to any LSN, not only to where a mini-transaction ends.
+    BacktrackAnywhere [58],
     /// A recovery lets a member that joins vote when it seems to lack nothing.
     CandidateJudgesHydration [69],
     /// A recovery opens when a read quorum of each group, not a write quorum, is complete.
@@ -94,6 +98,8 @@ bugs! {
     DurableOutOfOrder [26],
     /// A damaged segment restarts without the promise that it may have made.
     FloorPromiseForgotten [26, 75],
+    /// A volume goes forward again although something was written since it went back.
+    ForwardAfterWrite [57],
     /// Gossip adopts a history that is older than the segment's own.
     GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
@@ -113,6 +119,8 @@ bugs! {
     /// A recovery installs on a write quorum of the membership that it adopts, and not of the one
     /// before it.
     InstallOnNewOnly [34, 65],
+    /// A VDL that a backtrack took back is still believed by whoever knew it.
+    KnownVdlNotLowered [72],
     /// A recovery keeps only the last range of the history that it finds.
     LastRangeOnly [6],
     /// A recovery takes the allocation limit from its own configuration.
@@ -174,6 +182,9 @@ bugs! {
     TargetRecomputed [31, 68],
     /// A torn write is accepted when a segment restarts.
     TornTailAccepted [22],
+    /// What a backtrack leaves is annulled only as far above the point that it goes to as a writer
+    /// may allocate, not above the end of the log that it found.
+    UsedFromTarget [72],
     /// The writer tells the VCL as the VDL.
     VdlIgnoresCpls [14],
     /// A recovery's VCL is the highest end of any group, holes in the volume's chain or not.

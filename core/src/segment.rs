@@ -17,6 +17,7 @@ use crate::rules::{Bug, Rules, Sound};
 mod append;
 mod fence;
 mod gossip;
+mod locate;
 mod read;
 
 /// One copy of a protection group's log. Its state machine, by epochs:
@@ -104,6 +105,9 @@ impl<R: Rules> Segment<R> {
             }
             ToSegment::Install(install) => {
                 (install.history.epoch(), None, self.receive_install(install, effects))
+            }
+            ToSegment::Locate(locate) => {
+                (locate.epoch, Some(locate.ticket), self.receive_locate(locate, effects))
             }
             ToSegment::Pull(pull) => {
                 self.receive_pull(from, &pull, effects);

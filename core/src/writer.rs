@@ -11,12 +11,14 @@ use crate::id::{Incarnation, Permutation, PgId, Position, SegmentSet, Ticket};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, ToSegment, ToWriter};
+use crate::recovery::Backtrack;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
 use crate::truncation::History;
 
 mod allocation;
 mod installing;
+mod locate;
 mod membership;
 mod open;
 mod read;
@@ -106,7 +108,23 @@ impl<R: Rules> Writer<R> {
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
         let known = memberships.iter().map(|membership| (*membership, SegmentSet::EMPTY));
-        Self::start(rules, epoch, geometry, known, effects)
+        Self::start(rules, epoch, geometry, known, None, effects)
+    }
+
+    /// [`Writer::open_knowing`], but going to where `backtrack` says instead of to the log's end
+    /// (protocol: backtrack). If another writer has opened since that was located, opens at the end
+    /// and reports [`CommandRefusal::Superseded`].
+    #[must_use]
+    pub fn open_at(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        memberships: &[Membership],
+        backtrack: Backtrack,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let known = memberships.iter().map(|membership| (*membership, SegmentSet::EMPTY));
+        Self::start(rules, epoch, geometry, known, Some(backtrack), effects)
     }
 
     /// The last resort when a write quorum of a group is gone: opens from all `survivors` of a read
@@ -120,7 +138,7 @@ impl<R: Rules> Writer<R> {
         groups: &[(Membership, SegmentSet)],
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
-        Self::start(rules, epoch, geometry, groups.iter().copied(), effects)
+        Self::start(rules, epoch, geometry, groups.iter().copied(), None, effects)
     }
 
     fn start(
@@ -128,12 +146,14 @@ impl<R: Rules> Writer<R> {
         epoch: VolumeEpoch,
         geometry: VolumeGeometry,
         known: impl Iterator<Item = (Membership, SegmentSet)>,
+        backtrack: Option<Backtrack>,
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
         let first = (Membership::genesis(geometry.quorums()), SegmentSet::EMPTY);
         let known = known.chain(core::iter::repeat(first)).take(geometry.groups_count() as usize);
         let seals = known.map(|(membership, lost)| GroupSeal::new(membership, lost)).collect();
-        let writer = Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(seals)) };
+        let phase = Phase::Sealing(Sealing::new(seals, backtrack));
+        let writer = Self { rules, epoch, geometry, phase };
         for group in geometry.groups() {
             writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
         }
@@ -145,6 +165,7 @@ impl<R: Rules> Writer<R> {
     pub fn step(&mut self, input: WriterInput, effects: &mut Vec<WriterEffect>) {
         match input {
             WriterInput::Confirm { ticket } => self.confirm(ticket, effects),
+            WriterInput::Locate { ticket, target } => self.locate(ticket, target, effects),
             WriterInput::Publish => self.publish(effects),
             WriterInput::Read { ticket, page, read_point, from } => {
                 self.read(ticket, page, read_point, from, effects);
@@ -181,6 +202,11 @@ impl<R: Rules> Writer<R> {
             ToWriter::Confirmed { epoch, incarnation, ticket } => {
                 if epoch == self.epoch && self.knows(group, from, incarnation) {
                     self.receive_confirmed(group, from, ticket, effects);
+                }
+            }
+            ToWriter::Located { epoch, ticket, place } => {
+                if epoch == self.epoch {
+                    self.receive_located(group, ticket, place, effects);
                 }
             }
             ToWriter::Read { epoch, ticket, page, read_point, version } => {
@@ -253,18 +279,19 @@ impl<R: Rules> Writer<R> {
         }
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
-        let install = |history: &History, end: Lsn| {
+        let install = |history: &History, end: Lsn, tip: Option<Lsn>| {
             let (history, membership) = (history.clone(), *self.membership(group)?);
-            let install = Install { group, history, end, membership };
+            let install = Install { group, history, end, tip, membership };
             Some(WriterEffect::Send { group, to: only, message: ToSegment::Install(install) })
         };
         match &self.phase {
             Phase::Fenced { .. } => {}
             Phase::Installing(installing) => {
-                effects.extend(install(installing.history(), installing.end(group)));
+                let (end, tip) = (installing.end(group), installing.tip(group));
+                effects.extend(install(installing.history(), end, tip));
             }
             Phase::Open(open) => {
-                effects.extend(install(open.history(), open.end(group)));
+                effects.extend(install(open.history(), open.end(group), open.tip(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
             Phase::Sealing(_) => {

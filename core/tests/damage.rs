@@ -28,6 +28,7 @@ const EMPTY: SegmentWrite = SegmentWrite {
     history: None,
     membership: None,
     end: Lsn::ZERO,
+    tip: None,
     floor: None,
     vdl: Vdl::ZERO,
     records: Vec::new(),
@@ -87,12 +88,20 @@ fn give(segment: &mut Segment, message: ToSegment) -> Vec<SegmentEffect> {
 
 fn pulled(history: History, end: u64, records: Vec<Record>) -> ToSegment {
     let (end, membership) = (Lsn::new(end), membership(&history));
-    ToSegment::Pulled(Pulled { group: GROUP, history, end, membership, vdl: vdl(0), records })
+    ToSegment::Pulled(Pulled {
+        group: GROUP,
+        history,
+        end,
+        tip: None,
+        membership,
+        vdl: vdl(0),
+        records,
+    })
 }
 
 fn install(history: History, end: u64) -> ToSegment {
     let (end, membership) = (Lsn::new(end), membership(&history));
-    ToSegment::Install(Install { group: GROUP, history, end, membership })
+    ToSegment::Install(Install { group: GROUP, history, end, tip: None, membership })
 }
 
 /// A recovery that counted this segment could miss what rests on its acknowledgement; and what it
@@ -192,7 +201,7 @@ fn a_membership_that_is_lost_has_to_come_back() {
     assert_eq!(segment.durable().history(), &first());
     assert!(!segment.has_vote(), "it doesn't know of the step");
     let (history, end) = (first(), Lsn::ZERO);
-    let install = Install { group: GROUP, history, end, membership: next };
+    let install = Install { group: GROUP, history, end, tip: None, membership: next };
     give(&mut segment, ToSegment::Install(install));
     assert!(segment.has_vote());
 }

@@ -314,7 +314,8 @@ fn schedules_reach_what_they_are_meant_to_reach() {
                 Report::Overtaken { .. } => overtaken += 1,
                 Report::Read { version, .. } => reads += usize::from(version.is_some()),
                 Report::Refused(_) => throttled += 1,
-                Report::ReadRefused { .. }
+                Report::Located { .. }
+                | Report::ReadRefused { .. }
                 | Report::Rejected { .. }
                 | Report::Settled { .. }
                 | Report::Written { .. } => {}
@@ -392,6 +393,7 @@ fn renamed_input(input: &WriterInput, group: PgId, renaming: &Permutation) -> Wr
         // The group of a read follows from its page, which the caller sees to.
         WriterInput::Read { from, .. } => *from = renaming.of(*from),
         WriterInput::Confirm { .. }
+        | WriterInput::Locate { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
         | WriterInput::Resend { .. }
@@ -450,6 +452,7 @@ fn check_renaming(
     let group = match input {
         WriterInput::Read { page, .. } => writer.geometry().group_of(*page),
         WriterInput::Confirm { .. }
+        | WriterInput::Locate { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
         | WriterInput::Resend { .. }

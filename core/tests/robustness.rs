@@ -206,7 +206,7 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
             // Now and then the membership of another epoch.
             let of = if other.ranges().len() > 1 { &history } else { &other };
             let (end, membership) = (history.after(), membership(of));
-            ToSegment::Install(Install { group, history, end, membership })
+            ToSegment::Install(Install { group, history, end, tip: None, membership })
         }),
         1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
             .prop_map(|(group, history, end, beyond)| {

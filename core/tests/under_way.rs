@@ -42,7 +42,7 @@ fn segment(limits: Limits) -> Segment {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, limits).unwrap();
     let mut segment = Segment::recover(SegmentImage::create(G, geometry).unwrap());
     let (history, membership) = (history(), membership());
-    let install = Install { group: G, history, end: Lsn::ZERO, membership };
+    let install = Install { group: G, history, end: Lsn::ZERO, tip: None, membership };
     give(&mut segment, ToSegment::Install(install));
     segment.step(SegmentInput::Durable(WriteId::new(0)), &mut Vec::new());
     segment
@@ -79,7 +79,7 @@ fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
     let (history, membership) = (history(), membership());
     let (end, vdl) = (Lsn::ZERO, Vdl::ZERO);
-    ToSegment::Pulled(Pulled { group: G, history, end, membership, vdl, records })
+    ToSegment::Pulled(Pulled { group: G, history, end, tip: None, membership, vdl, records })
 }
 
 fn sync(segment: &mut Segment) {

@@ -22,6 +22,13 @@ pub enum Action {
         /// The writer.
         writer: u8,
     },
+    /// An open writer locates a point of the log, and the next writer starts to go there.
+    Backtrack {
+        /// The writer that locates.
+        writer: u8,
+        /// The LSN.
+        target: u8,
+    },
     /// A segment crashes and restarts.
     Crash {
         /// Group of the segment.
@@ -128,6 +135,13 @@ impl fmt::Display for Action {
                 write!(out, "answer {index} of g{group}{} arrives", name(position))
             }
             Self::Ask { writer } => write!(out, "writer {} gets a strict read", nth(writer)),
+            Self::Backtrack { writer, target } => {
+                write!(
+                    out,
+                    "the next writer starts, to go where writer {} says {target} is",
+                    nth(writer)
+                )
+            }
             Self::Crash { group, position, survivors, torn } => {
                 let tail = if torn { ", the next one torn" } else { "" };
                 write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))

@@ -122,6 +122,8 @@ pub struct Configuration {
     pub crashes: u8,
     /// Segments whose logs are damaged, in all.
     pub damages: u8,
+    /// Recoveries that go to a point of the log instead of its end, in all.
+    pub backtracks: u8,
     /// Whether segments pull from each other.
     pub gossip: bool,
     /// Whether gossip's request and answer are messages of their own that can be delayed.
@@ -172,6 +174,7 @@ impl Configuration {
         history_ranges_max: 16,
         crashes: 0,
         damages: 0,
+        backtracks: 0,
         gossip: true,
         gossip_messages: false,
         publish: false,

@@ -175,10 +175,11 @@ fn judge<R: Rules>(
     if !prefix::holds(volume, &choice) {
         return Some(Property::Prefix);
     }
-    if !durability::holds(volume, &choice) {
+    if !durability::holds(volume, &choice, &world.taken_back(&choice.found)) {
         return Some(Property::Durability);
     }
-    (!recovery::holds(volume, &choice)).then_some(Property::Recovery)
+    let installed = world.number_of(choice.found.epoch());
+    (!recovery::holds(volume, &choice, installed)).then_some(Property::Recovery)
 }
 
 /// Returns the reports of every smallest read quorum of a group.

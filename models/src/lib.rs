@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod backtrack;
 pub mod configuration;
 mod intern;
 pub mod invariant;

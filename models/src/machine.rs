@@ -125,7 +125,10 @@ impl<R: Rules> World<R> {
                     );
                     saw.saw(Witness::of_refusal(refusal));
                 }
-                ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
+                ToWriter::Confirmed { .. }
+                | ToWriter::Located { .. }
+                | ToWriter::Read { .. }
+                | ToWriter::Sealed { .. } => {}
             }
         }
     }
@@ -190,7 +193,8 @@ impl<R: Rules> World<R> {
         let mut effects = Vec::new();
         let question = match input {
             WriterInput::Confirm { ticket } => Some(ticket),
-            WriterInput::Publish
+            WriterInput::Locate { .. }
+            | WriterInput::Publish
             | WriterInput::Read { .. }
             | WriterInput::Receive { .. }
             | WriterInput::Resend { .. }
@@ -215,11 +219,14 @@ impl<R: Rules> World<R> {
                     events.push(Event::Confirmed(*ticket, read_point.lsn()));
                 }
                 Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
-                Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),
+                Report::Opened { vdl, .. } => {
+                    events.push(Event::Opened(vdl.lsn(), self.backtracks(&machine)));
+                }
                 Report::Written { .. } => {
                     events.push(Event::Written(std::mem::take(&mut written)));
                 }
-                Report::Overtaken { .. }
+                Report::Located { .. }
+                | Report::Overtaken { .. }
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
                 | Report::Refused(_)
@@ -248,6 +255,7 @@ impl<R: Rules> World<R> {
             Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
             Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
             Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
+            Report::Refused(CommandRefusal::Superseded) => self.witnesses.saw(Witness::Superseded),
             Report::Refused(CommandRefusal::Step(_)) => self.witnesses.saw(Witness::StepRefused),
             Report::Refused(CommandRefusal::Throttled) => self.witnesses.saw(Witness::Throttled),
             Report::Settled { membership, .. } => {
@@ -255,7 +263,8 @@ impl<R: Rules> World<R> {
                 self.witnesses.saw_if(is_joint, Witness::SettledJoint);
                 self.witnesses.saw_if(!is_joint, Witness::SettledSingle);
             }
-            Report::Read { .. }
+            Report::Located { .. }
+            | Report::Read { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
             | Report::Rejected { .. }

@@ -85,6 +85,7 @@ fn number(message: &ToSegment) -> u32 {
         ToSegment::Append(_)
         | ToSegment::Behind { .. }
         | ToSegment::Confirm(_)
+        | ToSegment::Locate(_)
         | ToSegment::Pull(_)
         | ToSegment::Pulled(_)
         | ToSegment::Read(_)

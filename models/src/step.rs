@@ -15,7 +15,7 @@ use stateright::{Model, Property};
 pub use crate::action::Action;
 use crate::configuration::Granularity;
 use crate::invariant;
-use crate::volume_spec::{Event, Volume};
+use crate::volume_spec::{EpochLog, Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
     Budget, Disk, SLOTS, Slot, State, VolumeOutcome, WRITERS, World, WriterOutcome,
@@ -67,6 +67,7 @@ impl<R: Rules> World<R> {
                 damages: self.configuration.damages,
                 steps: self.configuration.steps_max,
                 losses: self.configuration.losses,
+                backtracks: self.configuration.backtracks,
             },
             flaw: None,
             canonical: 0,
@@ -79,7 +80,8 @@ impl<R: Rules> World<R> {
         }
         // Every message so far has reached every segment and would change nothing.
         state.set_writer(0, self.intern_writer(writer, Vec::new(), &[]));
-        let volume = Volume::default().step(0, &Event::Opened(Lsn::ZERO)).unwrap_or_default();
+        let volume =
+            Volume::default().step(0, &Event::Opened(Lsn::ZERO, Vec::new())).unwrap_or_default();
         state.volume = self.volumes.intern(volume);
         self.canonical(state)
     }
@@ -93,7 +95,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Applies a writer's step to the state, and its reports to the abstract volume.
-    fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
+    pub(crate) fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
         state.set_writer(index, outcome.writer);
         if outcome.events == 0 {
             return;
@@ -122,9 +124,16 @@ impl<R: Rules> World<R> {
     fn witness_event(&self, volume: &Volume, event: &Event, is_late: bool) {
         match event {
             Event::Durable(_) => self.witnesses.saw_if(is_late, Witness::DurableOvertaken),
-            Event::Opened(base) => {
+            Event::Opened(base, _) => {
                 self.witnesses.saw_if(is_late, Witness::OpenedOvertaken);
                 self.witnesses.saw_if(*base > volume.told(), Witness::Adopted);
+                let is_target = |epoch: &EpochLog| epoch.target == Some(*base);
+                if volume.epochs.iter().any(is_target) {
+                    let newest = volume.epochs.iter().rev().find(|epoch| epoch.base.is_some());
+                    let told = newest.map_or(Lsn::ZERO, |newest| newest.told);
+                    self.witnesses.saw_if(*base < told, Witness::WentBack);
+                    self.witnesses.saw_if(*base > told, Witness::WentForward);
+                }
                 let annuls = volume
                     .epochs
                     .iter()
@@ -142,7 +151,7 @@ impl<R: Rules> World<R> {
                 let others = volume.asked.values().count();
                 self.witnesses.saw_if(others > 0, Witness::AskedTwice);
             }
-            Event::Confirmed(..) => {}
+            Event::Backtracking(_) | Event::Confirmed(..) => {}
         }
     }
 
@@ -212,6 +221,10 @@ impl<R: Rules> World<R> {
                 let what = 256 | u64::from(asked);
                 let ticket = Ticket::new(u64::from(asked));
                 self.command(&mut next, writer, what, WriterInput::Confirm { ticket });
+            }
+            Action::Backtrack { writer, target } => {
+                next.budget.backtracks = next.budget.backtracks.checked_sub(1)?;
+                self.backtrack(&mut next, writer, target)?;
             }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
@@ -304,7 +317,18 @@ impl<R: Rules> World<R> {
         let epoch = self.configuration.epoch(number);
         let geometry = self.configuration.geometry();
         let machine = Writer::open_under(self.rules, epoch, geometry, &mut effects);
-        let writer = self.intern_writer(machine, Vec::new(), &effects);
+        self.start_writer(next, machine, &effects);
+    }
+
+    /// Adds the next writer.
+    pub(crate) fn start_writer(
+        &self,
+        next: &mut State,
+        machine: Writer<R>,
+        effects: &[WriterEffect],
+    ) {
+        let number = next.budget.writers;
+        let writer = self.intern_writer(machine, Vec::new(), effects);
         next.set_writer(usize::from(number), writer);
         next.budget.writers = number.saturating_add(1);
     }
@@ -325,6 +349,9 @@ impl<R: Rules> World<R> {
                 continue;
             }
             let writer = as_u8(index);
+            if state.budget.backtracks > 0 && state.budget.writers < configuration.epochs {
+                self.push_backtracks(state, writer, actions);
+            }
             if state.budget.writes > 0 {
                 let mtrs = 0..as_u8(configuration.mtrs.len());
                 actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));

@@ -153,6 +153,7 @@ impl<R: Rules> World<R> {
                 Action::Sync { group, position: first(group, position)?, index }
             }
             Action::Ask { .. }
+            | Action::Backtrack { .. }
             | Action::Publish { .. }
             | Action::Recover
             | Action::Step { .. }

@@ -110,6 +110,12 @@ witnesses! {
     Confirmed,
     /// A strict read was refused by a segment that had promised a higher epoch.
     ConfirmRefused,
+    /// A recovery that was to go elsewhere opened at the end: another one had come first.
+    Superseded,
+    /// A volume opened before its end.
+    WentBack,
+    /// A volume opened beyond its end, on a branch that had been set aside.
+    WentForward,
     /// A damaged segment had again all that it may have acknowledged.
     Repaired,
     /// A mini-transaction spans groups.
@@ -142,6 +148,8 @@ witnesses! {
     StepDeliver,
     /// A step of this kind changed a state.
     StepGossip,
+    /// A recovery started that is to go to a point of the log.
+    StepBacktrack,
     /// A step of this kind changed a state.
     StepPublish,
     /// A step of this kind changed a state.
@@ -168,6 +176,7 @@ impl Witness {
             Action::Deliver { .. } => Self::StepDeliver,
             Action::Gossip { .. } => Self::StepGossip,
             Action::Lose { .. } => Self::StepLose,
+            Action::Backtrack { .. } => Self::StepBacktrack,
             Action::Publish { .. } => Self::StepPublish,
             Action::Pull { .. } => Self::StepPull,
             Action::Recover => Self::StepRecover,

@@ -78,6 +78,7 @@ pub(crate) struct Budget {
     pub(crate) damages: u8,
     pub(crate) steps: u8,
     pub(crate) losses: u8,
+    pub(crate) backtracks: u8,
 }
 
 /// A segment, its disk and what it has said but nobody has heard.
@@ -397,9 +398,9 @@ impl<R: Rules> World<R> {
 
     /// Returns `state` with the fingerprint of its canonical form.
     pub(crate) fn canonical(&self, mut state: State) -> State {
-        let Budget { writers, writes, crashes, strict_reads, damages, steps, losses } =
+        let Budget { writers, writes, crashes, strict_reads, damages, steps, losses, backtracks } =
             state.budget;
-        let budget = [writers, writes, crashes, strict_reads, damages, steps, losses, 0];
+        let budget = [writers, writes, crashes, strict_reads, damages, steps, losses, backtracks];
         let budget = u64::from_le_bytes(budget);
         let flaw = state.flaw.map_or(0, |flaw| 1 + flaw as u64);
         let mut hash = combine(combine(self.seed, budget), flaw);

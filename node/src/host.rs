@@ -93,6 +93,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             ToSegment::Behind { .. }
             | ToSegment::Confirm(_)
             | ToSegment::Install(_)
+            | ToSegment::Locate(_)
             | ToSegment::Pull(_)
             | ToSegment::Read(_)
             | ToSegment::Seal(_) => Vec::new(),

@@ -218,6 +218,7 @@ impl Envelope {
                 ToSegment::Behind { .. }
                 | ToSegment::Confirm(_)
                 | ToSegment::Install(_)
+                | ToSegment::Locate(_)
                 | ToSegment::Pull(_)
                 | ToSegment::Read(_)
                 | ToSegment::Seal(_),
@@ -225,6 +226,7 @@ impl Envelope {
             | Self::ToWriter(
                 ToWriter::Ack { .. }
                 | ToWriter::Confirmed { .. }
+                | ToWriter::Located { .. }
                 | ToWriter::Refused { .. }
                 | ToWriter::Sealed { .. },
             )

@@ -120,10 +120,11 @@ fn shapes() -> Vec<Shape> {
     let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, records });
     let end = Lsn::new(1);
     let membership = Membership::genesis(QuorumSet::AURORA);
-    let install = |(history, _)| ToSegment::Install(Install { group, history, end, membership });
+    let install =
+        |(history, _)| ToSegment::Install(Install { group, history, end, tip: None, membership });
     let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, beyond });
     let pulled = |(history, records)| {
-        let pulled = Pulled { group, history, end, membership, vdl, records };
+        let pulled = Pulled { group, history, end, tip: None, membership, vdl, records };
         Envelope::ToSegment(ToSegment::Pulled(pulled))
     };
     let geometry = config::geometry(1).unwrap();

@@ -43,6 +43,7 @@ impl<R: Rules> Segment<R> {
             history: None,
             membership: None,
             end: Lsn::ZERO,
+            tip: None,
             floor: None,
             vdl: self.durable.vdl,
             records: new,

@@ -3,12 +3,14 @@
 use alloc::vec::Vec;
 
 use super::{Pending, Reply, Segment, refuse};
-use crate::consistency::Vdl;
+use crate::consistency::{Scl, Vdl};
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::image::SetAside;
 use crate::lsn::Lsn;
 use crate::membership::Membership;
-use crate::message::{Install, Seal, SealAnswer, ToWriter};
+use crate::message::{Aside, Install, Seal, SealAnswer, ToWriter};
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
@@ -41,6 +43,7 @@ impl<R: Rules> Segment<R> {
                 history: None,
                 membership: None,
                 end: Lsn::ZERO,
+                tip: None,
                 floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
@@ -101,6 +104,7 @@ impl<R: Rules> Segment<R> {
                 history: (!has_history).then_some(install.history),
                 membership: Some(install.membership),
                 end: install.end,
+                tip: install.tip,
                 floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
@@ -186,7 +190,29 @@ impl<R: Rules> Segment<R> {
             scl: log.scl(),
             vdl,
             records: anchor.into_iter().chain(log.above(vdl.lsn())).copied().collect(),
+            aside: self.aside_answer(),
         }
+    }
+
+    /// Returns the report as if the last backtrack had not been.
+    fn aside_answer(&self) -> Option<Aside> {
+        let SetAside { tip: _, vdl, records } = self.durable.aside.as_ref()?;
+        if self.rules.has(Bug::AsideNotReported) {
+            return None;
+        }
+        let mut all: Vec<Record> =
+            self.durable.log.records().iter().chain(records).copied().collect();
+        all.sort_unstable_by_key(|record| record.lsn);
+        let mut end = Lsn::ZERO;
+        for record in &all {
+            if record.prev_group != end {
+                break;
+            }
+            end = record.lsn;
+        }
+        let known = all.partition_point(|record| record.lsn <= vdl.lsn());
+        let records = all.split_off(known.saturating_sub(1));
+        Some(Aside { scl: Scl::of_chain(end), vdl: *vdl, records })
     }
 
     /// Seeded bugs: acknowledges as if everything under way were durable.

@@ -63,9 +63,10 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let SegmentImage { history, membership, end, vdl, .. } = &self.durable;
-        let (history, membership, end, vdl) = (history.clone(), *membership, *end, *vdl);
-        let pulled = Pulled { group, history, end, membership, vdl, records };
+        let SegmentImage { history, membership, end, aside, vdl, .. } = &self.durable;
+        let (history, membership) = (history.clone(), *membership);
+        let (end, tip, vdl) = (*end, aside.as_ref().and_then(|aside| aside.tip), *vdl);
+        let pulled = Pulled { group, history, end, tip, membership, vdl, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -119,8 +120,9 @@ impl<R: Rules> Segment<R> {
         } else {
             epoch
         };
-        let end = pulled.end;
-        let write = SegmentWrite { promised, history, membership, end, floor: None, vdl, records };
+        let Pulled { end, tip, .. } = pulled;
+        let floor = None;
+        let write = SegmentWrite { promised, history, membership, end, tip, floor, vdl, records };
         self.persist(write, Reply::Ack(epoch), effects);
         Ok(())
     }

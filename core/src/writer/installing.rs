@@ -58,6 +58,11 @@ impl Installing {
         self.choice.ends.get(group.get() as usize).copied().unwrap_or_default()
     }
 
+    /// Returns the last record of `group` on the branch that a backtrack leaves.
+    pub(super) fn tip(&self, group: PgId) -> Option<Lsn> {
+        self.choice.tips.get(group.get() as usize).copied().flatten()
+    }
+
     /// Returns whether a write quorum of a group's membership holds the history and every record up
     /// to `end`, and one of the membership before it the history: what was found may never have
     /// been durable, unless a settled mark says so (edge 65).

@@ -125,7 +125,7 @@ impl<R: Rules> Writer<R> {
     fn propose(&mut self, group: PgId, next: Membership, effects: &mut Vec<WriterEffect>) {
         let rules = self.rules;
         let Phase::Open(open) = &mut self.phase else { return };
-        let (history, end) = (open.history().clone(), open.end(group));
+        let (history, end, tip) = (open.history().clone(), open.end(group), open.tip(group));
         let Some(progress) = open.groups.get_mut(group.get() as usize) else { return };
         let to = progress.membership.everyone().or(next.everyone());
         progress.membership =
@@ -138,7 +138,7 @@ impl<R: Rules> Writer<R> {
         if open.count(rules, group) {
             effects.push(WriterEffect::Report(Report::Durable { vdl: open.vdl() }));
         }
-        let install = ToSegment::Install(Install { group, history, end, membership });
+        let install = ToSegment::Install(Install { group, history, end, tip, membership });
         effects.push(WriterEffect::Send { group, to, message: install });
     }
 }

@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
+use super::locate::Locating;
 use super::read::Confirming;
 use crate::consistency::{Pgcl, Scl, Vcl, Vdl};
 use crate::effect::WriterEffect;
@@ -33,6 +34,7 @@ pub(super) struct Open {
     vcl: Vcl,
     vdl: Vdl,
     pub(super) confirming: Option<Confirming>,
+    pub(super) locating: Option<Locating>,
 }
 
 /// An acknowledgement of this epoch.
@@ -68,6 +70,8 @@ pub(super) struct GroupProgress {
     pub(super) target: Lsn,
     /// The group's last record at or under the recovery point.
     end: Lsn,
+    /// The group's last record of the branch that a backtrack has left.
+    tip: Option<Lsn>,
     /// The group's last allocated record: what its next one links back to.
     pub(super) tail: Lsn,
     /// The group's last record at or under the VCL.
@@ -95,8 +99,9 @@ impl Open {
         installed: &[Positions<Option<Scl>>],
     ) -> Self {
         let recovery_point = choice.recovery_point;
-        let groups = choice.ends.iter().zip(memberships).zip(installed);
-        let groups = groups.map(|((end, membership), installed)| {
+        let tips = choice.tips.iter().copied().chain(core::iter::repeat(None));
+        let groups = choice.ends.iter().zip(tips).zip(memberships).zip(installed);
+        let groups = groups.map(|(((end, tip), membership), installed)| {
             let scls = installed.map(|scl| scl.map_or(Lsn::ZERO, Scl::lsn));
             let pgcl = Pgcl::of(membership.before(), &scls, super::short_writes(rules));
             GroupProgress {
@@ -107,6 +112,7 @@ impl Open {
                 // Whatever was acknowledged in this group lies at or under its end.
                 target: if membership.quorums().as_single().is_some() { Lsn::ZERO } else { *end },
                 end: *end,
+                tip,
                 tail: *end,
                 complete: *end,
                 durable: *end,
@@ -122,6 +128,7 @@ impl Open {
             vcl: Vcl::reached(recovery_point.lsn()),
             vdl: recovery_point,
             confirming: None,
+            locating: None,
             history,
         }
     }
@@ -275,6 +282,11 @@ impl Open {
         self.groups.get(group.get() as usize).map(|progress| progress.end).unwrap_or_default()
     }
 
+    /// Returns the group's last record of the branch that a backtrack has left.
+    pub(super) fn tip(&self, group: PgId) -> Option<Lsn> {
+        self.groups.get(group.get() as usize).and_then(|progress| progress.tip)
+    }
+
     /// Returns the group's last record at or under the VDL.
     pub(super) fn durable(&self, group: PgId) -> Option<Lsn> {
         self.groups.get(group.get() as usize).map(|progress| progress.durable)
@@ -317,13 +329,13 @@ impl Open {
     }
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
-        let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming } = self;
-        (history, next, tail, unresolved, vcl, vdl).hash(state);
+        let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming, locating } = self;
+        (history, next, tail, unresolved, vcl, vdl, locating).hash(state);
         for progress in groups {
             let GroupProgress { scls: _, pgcl, membership, held: _, target, .. } = progress;
             (pgcl, membership, target).hash(state);
-            let GroupProgress { end, tail, complete, durable, .. } = progress;
-            (end, tail, complete, durable).hash(state);
+            let GroupProgress { end, tip, tail, complete, durable, .. } = progress;
+            (end, tip, tail, complete, durable).hash(state);
         }
         if let Some(Confirming { ticket, read_point, confirmed: _ }) = confirming {
             (ticket, read_point).hash(state);

@@ -10,7 +10,7 @@ use crate::geometry::Limits;
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToSegment};
-use crate::recovery::{Answers, choose_under, newest, next_history, voters};
+use crate::recovery::{Answers, Backtrack, choose_under, newest, next_history, voters};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
@@ -18,6 +18,8 @@ use crate::rules::{Bug, Rules};
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Sealing {
     groups: Vec<GroupSeal>,
+    /// Where the volume is to go, instead of its end.
+    backtrack: Option<Backtrack>,
 }
 
 /// What is known of one group.
@@ -59,8 +61,8 @@ impl GroupSeal {
 }
 
 impl Sealing {
-    pub(super) const fn new(groups: Vec<GroupSeal>) -> Self {
-        Self { groups }
+    pub(super) const fn new(groups: Vec<GroupSeal>, backtrack: Option<Backtrack>) -> Self {
+        Self { groups, backtrack }
     }
 
     /// Returns whom this writer has asked, or asks now, in `group`.
@@ -79,7 +81,7 @@ impl Sealing {
     }
 
     pub(super) fn hash_column<H: Hasher>(&self, group: PgId, position: Position, state: &mut H) {
-        let Self { groups } = self;
+        let Self { groups, backtrack: _ } = self;
         if let Some(GroupSeal { known: _, lost, answers }) = groups.get(group.get() as usize) {
             (lost.contains(position), answers.at(position)).hash(state);
         }
@@ -87,6 +89,7 @@ impl Sealing {
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
         self.groups.len().hash(state);
+        self.backtrack.hash(state);
         for GroupSeal { known, lost: _, answers: _ } in &self.groups {
             known.hash(state);
         }
@@ -145,7 +148,13 @@ impl<R: Rules> Writer<R> {
             let Some(membership) = self.adopt(&membership, group.lost, effects) else { return };
             memberships.push(membership);
         }
-        let choice = choose_under(self.rules, &self.geometry, &answers);
+        let mut choice = choose_under(self.rules, &self.geometry, &answers);
+        if let Some(backtrack) = &sealing.backtrack {
+            match backtrack.apply(self.rules, &choice) {
+                Some(moved) => choice = moved,
+                None => effects.push(super::refused(CommandRefusal::Superseded)),
+            }
+        }
         let Limits { allocation_max, history_ranges_max, .. } = self.geometry.limits();
         if choice.found.ranges().len() >= history_ranges_max as usize {
             // No segment would take it.
@@ -157,13 +166,16 @@ impl<R: Rules> Writer<R> {
             return;
         };
         let ends = choice.ends.clone();
+        let tips = choice.tips.clone();
         let mut installing = Installing::new(history.clone(), memberships.clone(), choice);
         if self.rules.has(Bug::CompletionCountsSeals) {
             installing.count_seals(sealing.groups.iter().map(|group| &group.answers));
         }
         self.phase = Phase::Installing(installing);
-        for ((group, end), membership) in self.geometry.groups().zip(ends).zip(memberships) {
-            let install = Install { group, history: history.clone(), end, membership };
+        let tips = tips.into_iter().chain(core::iter::repeat(None));
+        let of_groups = self.geometry.groups().zip(ends).zip(tips).zip(memberships);
+        for (((group, end), tip), membership) in of_groups {
+            let install = Install { group, history: history.clone(), end, tip, membership };
             self.send_all(group, ToSegment::Install(install), effects);
         }
     }

@@ -307,7 +307,7 @@ impl<R: Rules> Cluster<R> {
                 Event::Confirmed(*ticket, read_point.lsn())
             }
             Report::Durable { vdl } => Event::Durable(vdl.lsn()),
-            Report::Opened { vdl, .. } => Event::Opened(vdl.lsn()),
+            Report::Opened { vdl, .. } => Event::Opened(vdl.lsn(), Vec::new()),
             Report::Read { page, read_point, version, .. } => {
                 let expected = self.volume.version(index, *page, read_point.lsn());
                 let told = self.volume.epochs.get(index).map(|epoch| epoch.told);
@@ -315,7 +315,8 @@ impl<R: Rules> Cluster<R> {
                 return if is_right { Ok(()) } else { Err(Finding::Read) };
             }
             Report::Written { .. } => Event::Written(std::mem::take(written).into_iter().collect()),
-            Report::Overtaken { .. }
+            Report::Located { .. }
+            | Report::Overtaken { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
             | Report::Rejected { .. }
@@ -426,7 +427,9 @@ impl<R: Rules> Cluster<R> {
                 let is_old = answer.history.epoch() <= disk.history().epoch();
                 demand(is_old, "a report of a history that is not durable")
             }
-            ToWriter::Confirmed { epoch, .. } | ToWriter::Read { epoch, .. } => {
+            ToWriter::Confirmed { epoch, .. }
+            | ToWriter::Located { epoch, .. }
+            | ToWriter::Read { epoch, .. } => {
                 demand(machine.heard() == *epoch, "an answer to an overtaken writer")
             }
             ToWriter::Refused { .. } => Ok(()),
@@ -592,7 +595,7 @@ impl<R: Rules> Cluster<R> {
             self.nodes.iter().filter(|node| is_sealed(node)).map(report).collect();
         let answers: Vec<(PgId, &SealAnswer)> = answers.iter().map(|(g, a)| (*g, a)).collect();
         let choice = choose_under(self.rules, &self.geometry, &answers);
-        let opened = Event::Opened(choice.recovery_point.lsn());
+        let opened = Event::Opened(choice.recovery_point.lsn(), Vec::new());
         self.volume.step(self.writers.len(), &opened).map(|_| ()).map_err(Finding::Volume)
     }
 

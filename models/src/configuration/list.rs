@@ -381,6 +381,74 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "backtrack-small",
+        purpose: "a volume that goes back and forward again, on four segments",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        backtracks: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-forward",
+        purpose: "a volume that goes back and forward again, with writes before and after",
+        quorums: SMALLEST,
+        epochs: 3,
+        writes: 2,
+        backtracks: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-limit",
+        purpose: "a volume that goes back while the overtaken writer is at its limit",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 3,
+        allocation_max: 1,
+        backtracks: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-mtr",
+        purpose: "a volume that goes back between mini-transactions of two records",
+        quorums: SMALL,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0, 1]],
+        backtracks: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-e2",
+        purpose: "a volume that goes back, at six segments",
+        epochs: 2,
+        writes: 2,
+        backtracks: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-e3r2",
+        purpose: "a volume that goes back and forward again, on four segments, with writes",
+        tier: Tier::Full,
+        quorums: SMALL,
+        epochs: 3,
+        writes: 2,
+        backtracks: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "backtrack-groups",
+        purpose: "a volume of two groups that goes back, on three segments each",
+        tier: Tier::Full,
+        quorums: SMALLEST,
+        groups: 2,
+        epochs: 3,
+        writes: 2,
+        mtrs: &[&[0], &[0, 1]],
+        backtracks: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "two-groups-e3-four",
         purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
         tier: Tier::Full,

@@ -57,7 +57,7 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
     };
     let install = |group: PgId, history: History, end: Lsn, membership: Membership| {
-        ToSegment::Install(Install { group, history, end, membership })
+        ToSegment::Install(Install { group, history, end, tip: None, membership })
     };
     let above = epoch.next(InstanceId::new(u64::MAX)).unwrap_or(epoch);
     let ahead = VolumeEpoch::new(u64::MAX, InstanceId::new(u64::MAX));

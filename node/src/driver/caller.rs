@@ -101,6 +101,7 @@ pub(super) fn epoch_of(message: &ToSegment) -> Option<VolumeEpoch> {
         ToSegment::Append(append) => Some(append.epoch),
         ToSegment::Confirm(confirm) => Some(confirm.epoch),
         ToSegment::Install(install) => Some(install.history.epoch()),
+        ToSegment::Locate(locate) => Some(locate.epoch),
         ToSegment::Read(read) => Some(read.epoch),
         ToSegment::Seal(seal) => Some(seal.epoch),
         ToSegment::Behind { .. } | ToSegment::Pull(_) | ToSegment::Pulled(_) => None,

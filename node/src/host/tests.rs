@@ -96,7 +96,7 @@ impl World {
                 let history = self.history.clone();
                 let genesis = Membership::genesis(QuorumSet::AURORA);
                 let membership = genesis.adopted_by(history.epoch());
-                let install = Install { group, history, end: Lsn::ZERO, membership };
+                let install = Install { group, history, end: Lsn::ZERO, tip: None, membership };
                 self.give(ToSegment::Install(install), &[]);
             }
             Step::Seal => {

@@ -336,6 +336,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             }
             ToWriter::Ack { .. }
             | ToWriter::Confirmed { .. }
+            | ToWriter::Located { .. }
             | ToWriter::Read { .. }
             | ToWriter::Refused { .. }
             | ToWriter::Sealed { .. } => {}

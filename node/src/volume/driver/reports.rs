@@ -55,7 +55,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
             Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
             // Commands are given only when they can be carried out.
-            Report::Refused(_) | Report::Settled { .. } => {}
+            Report::Located { .. } | Report::Refused(_) | Report::Settled { .. } => {}
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);
