@@ -44,6 +44,9 @@ pub struct Seal {
     pub epoch: VolumeEpoch,
     /// The group.
     pub group: PgId,
+    /// A point under the VDL that the segment has reported, to which the volume has gone back
+    /// without it: asked again, it reports what it has there.
+    pub at: Option<Lsn>,
 }
 
 /// The history that a recovery decided on, and the group's membership under the same epoch: the one
@@ -200,6 +203,8 @@ pub struct SealAnswer {
     /// The records that the segment holds above `vdl`, and the last one at or under it; by LSN.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
+    /// The point that was asked about, and the last record of the segment's chain at or under it.
+    pub anchor: Option<(Lsn, Lsn)>,
     /// What the segment would report had it not taken part in the last backtrack, as long as that
     /// can be undone.
     pub aside: Option<Aside>,

@@ -195,9 +195,11 @@ pub fn choose_under<R: Rules>(
             let retained = records.values().filter(|record| {
                 record.lsn <= recovery_point || rules.has(Bug::BacklinkToAnnulled)
             });
+            let anchors = views.iter().filter(|(of, _)| *of == group).map(|(_, view)| view.anchor);
             retained
                 .filter(|record| record.group == group)
                 .map(|record| record.lsn)
+                .chain(anchors.filter(|anchor| *anchor <= recovery_point))
                 .max()
                 .unwrap_or(Lsn::ZERO)
         })
@@ -236,8 +238,18 @@ pub fn next_history<R: Rules>(
     Some(choice.found.with(range))
 }
 
+/// Returns the point below its VDL at which `answer` has to say what its segment holds, for a
+/// recovery that found `found`; `None` if it does, or there is no such point.
+#[must_use]
+pub(crate) fn lacks_anchor(found: &History, answer: &SealAnswer) -> Option<Lsn> {
+    let view = View::of(found, answer);
+    let point = found.lowered(view.vdl.lsn(), view.told_under);
+    let is_known = answer.anchor.is_some_and(|(at, _)| at == point);
+    (point < view.vdl.lsn() && !is_known).then_some(point)
+}
+
 /// The history with the highest installing epoch, whole: neither merged nor cut (edges 5 and 6).
-fn find_history<R: Rules>(rules: R, answers: &[(PgId, &SealAnswer)]) -> History {
+pub(crate) fn find_history<R: Rules>(rules: R, answers: &[(PgId, &SealAnswer)]) -> History {
     if rules.has(Bug::HistoryNotCarried) {
         return History::new();
     }
@@ -263,6 +275,8 @@ struct View<'a> {
     /// The epoch of the history under which `vdl` was told, or a later one.
     told_under: VolumeEpoch,
     records: &'a [Record],
+    /// The last record at or under a point that the volume has gone back to.
+    anchor: Lsn,
 }
 
 impl<'a> View<'a> {
@@ -270,13 +284,14 @@ impl<'a> View<'a> {
     /// the segment has set aside counts.
     fn of(found: &History, answer: &'a SealAnswer) -> Self {
         let SealAnswer { scl, vdl, history, records, .. } = answer;
+        let anchor = answer.anchor.map_or(Lsn::ZERO, |(_, end)| end);
         let branch = history.branch();
         let is_gone = |branch: &Branch<'_>| !found.ranges().contains(branch.range());
         match (branch.filter(is_gone), &answer.aside) {
             (Some(branch), Some(Aside { scl, vdl, records })) => {
-                Self { scl: *scl, vdl: *vdl, told_under: branch.base_epoch(), records }
+                Self { scl: *scl, vdl: *vdl, told_under: branch.base_epoch(), records, anchor }
             }
-            (_, _) => Self { scl: *scl, vdl: *vdl, told_under: history.epoch(), records },
+            (_, _) => Self { scl: *scl, vdl: *vdl, told_under: history.epoch(), records, anchor },
         }
     }
 }
@@ -292,12 +307,8 @@ fn scl_under(history: &History, view: &View<'_>) -> Lsn {
         .map(|record| record.lsn)
         .min();
     let Some(annulled) = annulled else { return scl };
-    view.records
-        .iter()
-        .filter(|record| record.lsn < annulled)
-        .map(|record| record.lsn)
-        .max()
-        .unwrap_or(Lsn::ZERO)
+    let below = view.records.iter().filter(|record| record.lsn < annulled);
+    below.map(|record| record.lsn).max().unwrap_or(view.anchor)
 }
 
 /// Follows the volume's backlinks from `start`, a VDL, to where they first break (edges 12, 13).

@@ -143,6 +143,8 @@ bugs! {
     OldFormulaAfterSwitch [36],
     /// A recovery opens as soon as its history is installed, before the records are copied.
     OpenBeforeComplete [7],
+    /// A recovery doesn't ask segments that missed a backtrack what they have where it went.
+    PointNotAsked [72],
     /// A segment answers a seal before its promise is durable.
     PromiseNotDurable [26],
     /// Reads are answered at the group's PGCL instead of the volume's VDL.

@@ -174,7 +174,7 @@ impl<R: Rules> Segment<R> {
         }
         match pending.reply {
             Reply::Ack(epoch) => self.acknowledge(epoch, effects),
-            Reply::Sealed(epoch) => self.answer_seal(epoch, effects),
+            Reply::Sealed(epoch) => self.answer_seal(epoch, None, effects),
         }
     }
 
@@ -297,7 +297,13 @@ impl<R: Rules> Segment<R> {
     /// Returns what this segment answers to a seal now, if it has a vote.
     #[must_use]
     pub fn report(&self) -> SealAnswer {
-        self.seal_answer()
+        self.seal_answer(None)
+    }
+
+    /// Returns what this segment answers to a seal that asks about the point `at`.
+    #[must_use]
+    pub fn report_at(&self, at: Lsn) -> SealAnswer {
+        self.seal_answer(Some(at))
     }
 
     /// Asserts what every reachable state satisfies.

@@ -155,7 +155,7 @@ impl<R: Rules> Writer<R> {
         let phase = Phase::Sealing(Sealing::new(seals, backtrack));
         let writer = Self { rules, epoch, geometry, phase };
         for group in geometry.groups() {
-            writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
+            writer.send_all(group, ToSegment::Seal(Seal { epoch, group, at: None }), effects);
         }
         writer
     }
@@ -294,8 +294,9 @@ impl<R: Rules> Writer<R> {
                 effects.extend(install(open.history(), open.end(group), open.tip(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
-            Phase::Sealing(_) => {
-                let message = ToSegment::Seal(Seal { epoch: self.epoch, group });
+            Phase::Sealing(sealing) => {
+                let at = sealing.asked_at(self.rules, group, to);
+                let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at });
                 effects.push(WriterEffect::Send { group, to: only, message });
             }
         }

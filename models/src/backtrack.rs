@@ -4,9 +4,10 @@ use quorate_core::effect::{Report, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PgId, Ticket};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, ToSegment, ToWriter};
+use quorate_core::message::{Peer, SealAnswer, ToSegment, ToWriter};
 use quorate_core::recovery::Backtrack;
 use quorate_core::rules::Rules;
+use quorate_core::segment::Segment;
 use quorate_core::truncation::History;
 use quorate_core::writer::Writer;
 
@@ -31,6 +32,20 @@ impl<R: Rules> World<R> {
     pub(crate) fn taken_back(&self, history: &History) -> Vec<Taken> {
         let backtracks = history.ranges().iter().filter(|range| range.is_backtrack());
         backtracks.map(|range| (self.number_of(range.epoch()), range.after())).collect()
+    }
+
+    /// Returns what a recovery learns of `segment` in the end. It asks again about a point that the
+    /// volume has gone back to; here all that it could ask for comes at once.
+    pub(crate) fn report(&self, segment: &Segment<R>) -> SealAnswer {
+        let mut report = segment.report();
+        if self.configuration.backtracks > 0 {
+            report.records = segment.durable().records().to_vec();
+            if let (Some(told), Some(aside)) = (&mut report.aside, segment.durable().aside()) {
+                told.records = report.records.iter().chain(&aside.records).copied().collect();
+                told.records.sort_unstable_by_key(|record| record.lsn);
+            }
+        }
+        report
     }
 
     /// Returns what the backtracks in the history of `writer` took back.

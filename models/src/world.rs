@@ -296,7 +296,7 @@ impl<R: Rules> World<R> {
 
     pub(crate) fn intern_slot(&self, slot: Slot<R>) -> u32 {
         let report = if slot.segment.has_vote() {
-            self.reports.intern(slot.segment.report())
+            self.reports.intern(self.report(&slot.segment))
         } else {
             NO_VOTE
         };

@@ -28,14 +28,14 @@ impl<R: Rules> Segment<R> {
         self.check_reach(seal.epoch)?;
         self.check_room_for_range(seal.epoch)?;
         if self.rules.has(Bug::ReadThenFence) {
-            self.send_seal_answer(seal.epoch, effects);
+            self.send_seal_answer(seal.epoch, seal.at, effects);
             return Ok(());
         }
         // From this moment nothing is acknowledged to an older epoch, not even an append that the
         // disk already has (edge 64).
         self.heard = self.heard.max(seal.epoch);
         if self.durable.promised >= seal.epoch {
-            self.answer_seal(seal.epoch, effects);
+            self.answer_seal(seal.epoch, seal.at, effects);
         } else if !self.is_pending(Reply::Sealed(seal.epoch)) {
             self.check_room_to_fence()?;
             let write = SegmentWrite {
@@ -50,7 +50,7 @@ impl<R: Rules> Segment<R> {
             };
             self.persist(write, Reply::Sealed(seal.epoch), effects);
             if self.rules.has(Bug::PromiseNotDurable) {
-                self.send_seal_answer(seal.epoch, effects);
+                self.send_seal_answer(seal.epoch, seal.at, effects);
             }
         }
         Ok(())
@@ -163,25 +163,38 @@ impl<R: Rules> Segment<R> {
     }
 
     /// Answers the seal of `epoch`, whose promise is durable now.
-    pub(super) fn answer_seal(&self, epoch: VolumeEpoch, effects: &mut Vec<SegmentEffect>) {
+    pub(super) fn answer_seal(
+        &self,
+        epoch: VolumeEpoch,
+        at: Option<Lsn>,
+        effects: &mut Vec<SegmentEffect>,
+    ) {
         if self.heard > epoch && !self.rules.has(Bug::CounterOnlyEpochs) {
             refuse(epoch, None, Refusal::Fenced { promised: self.heard }, effects);
         } else {
-            self.send_seal_answer(epoch, effects);
+            self.send_seal_answer(epoch, at, effects);
         }
     }
 
-    fn send_seal_answer(&self, epoch: VolumeEpoch, effects: &mut Vec<SegmentEffect>) {
-        let message = ToWriter::Sealed { epoch, answer: self.seal_answer() };
+    fn send_seal_answer(
+        &self,
+        epoch: VolumeEpoch,
+        at: Option<Lsn>,
+        effects: &mut Vec<SegmentEffect>,
+    ) {
+        let message = ToWriter::Sealed { epoch, answer: self.seal_answer(at) };
         effects.push(SegmentEffect::SendWriter { to: epoch, message });
     }
 
     /// Returns the report, from durable records only: those above the known VDL, and the last one
-    /// at or under it, which names the group's end when nothing lies above.
-    pub(super) fn seal_answer(&self) -> SealAnswer {
+    /// at or under it, which names the group's end when nothing lies above. With it comes what the
+    /// segment has `at` a point below.
+    pub(super) fn seal_answer(&self, at: Option<Lsn>) -> SealAnswer {
         let log = &self.durable.log;
         let vdl = self.durable.vdl;
         let anchor = log.last_at_or_under(vdl.lsn());
+        let all = self.with_aside();
+        let chain = all.as_deref().unwrap_or(log.records());
         SealAnswer {
             geometry: self.durable.geometry,
             history: self.durable.history.clone(),
@@ -190,29 +203,30 @@ impl<R: Rules> Segment<R> {
             scl: log.scl(),
             vdl,
             records: anchor.into_iter().chain(log.above(vdl.lsn())).copied().collect(),
-            aside: self.aside_answer(),
+            anchor: at.map(|at| (at, chain_end(chain, at))),
+            aside: self.aside_answer(all.as_deref()),
         }
     }
 
-    /// Returns the report as if the last backtrack had not been.
-    fn aside_answer(&self) -> Option<Aside> {
-        let SetAside { tip: _, vdl, records } = self.durable.aside.as_ref()?;
+    /// Returns the log with what a backtrack has set aside, if there is anything.
+    fn with_aside(&self) -> Option<Vec<Record>> {
+        let aside = self.durable.aside.as_ref()?;
+        let own = self.durable.log.records().iter();
+        let mut all: Vec<Record> = own.chain(&aside.records).copied().collect();
+        all.sort_unstable_by_key(|record| record.lsn);
+        Some(all)
+    }
+
+    /// Returns the report as if the last backtrack had not been, given all records.
+    fn aside_answer(&self, all: Option<&[Record]>) -> Option<Aside> {
+        let (SetAside { vdl, .. }, all) = (self.durable.aside.as_ref()?, all?);
         if self.rules.has(Bug::AsideNotReported) {
             return None;
         }
-        let mut all: Vec<Record> =
-            self.durable.log.records().iter().chain(records).copied().collect();
-        all.sort_unstable_by_key(|record| record.lsn);
-        let mut end = Lsn::ZERO;
-        for record in &all {
-            if record.prev_group != end {
-                break;
-            }
-            end = record.lsn;
-        }
+        let scl = Scl::of_chain(chain_end(all, Lsn::new(u64::MAX)));
         let known = all.partition_point(|record| record.lsn <= vdl.lsn());
-        let records = all.split_off(known.saturating_sub(1));
-        Some(Aside { scl: Scl::of_chain(end), vdl: *vdl, records })
+        let records = all.get(known.saturating_sub(1)..).unwrap_or(&[]).to_vec();
+        Some(Aside { scl, vdl: *vdl, records })
     }
 
     /// Seeded bugs: acknowledges as if everything under way were durable.
@@ -229,4 +243,16 @@ impl<R: Rules> Segment<R> {
         }
         self.send_ack(epoch, image.scl(), effects);
     }
+}
+
+/// Returns the last record at or under `at` of the unbroken chain that begins `records`.
+fn chain_end(records: &[Record], at: Lsn) -> Lsn {
+    let mut end = Lsn::ZERO;
+    for record in records {
+        if record.prev_group != end || record.lsn > at {
+            break;
+        }
+        end = record.lsn;
+    }
+    end
 }

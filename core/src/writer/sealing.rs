@@ -8,9 +8,12 @@ use super::{Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
 use crate::geometry::Limits;
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
+use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToSegment};
-use crate::recovery::{Answers, Backtrack, choose_under, newest, next_history, voters};
+use crate::recovery::{
+    Answers, Backtrack, choose_under, find_history, lacks_anchor, newest, next_history, voters,
+};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
@@ -71,6 +74,32 @@ impl Sealing {
         self.groups.get(group.get() as usize).map_or(SegmentSet::EMPTY, of_group)
     }
 
+    /// Returns the answers, of those that count, from which it doesn't follow what their segments
+    /// have where the volume has gone back to without them, each with that point (edge 57).
+    fn lacking<R: Rules>(&self, rules: R) -> Vec<(PgId, Position, Lsn)> {
+        if rules.has(Bug::PointNotAsked) {
+            return Vec::new();
+        }
+        let mut voting = Vec::new();
+        for (id, group) in (0..).map(PgId::new).zip(&self.groups) {
+            let voters = group.sealed(rules).map_or(SegmentSet::EMPTY, |(_, voters)| voters);
+            let answers = group.answers.iter().filter(|(position, _)| voters.contains(*position));
+            voting.extend(answers.filter_map(|(at, answer)| Some((id, at, answer.as_ref()?))));
+        }
+        let answers: Vec<_> = voting.iter().map(|(group, _, answer)| (*group, *answer)).collect();
+        let found = find_history(rules, &answers);
+        let lacking = |(group, position, answer): &(PgId, Position, &SealAnswer)| {
+            Some((*group, *position, lacks_anchor(&found, answer)?))
+        };
+        voting.iter().filter_map(lacking).collect()
+    }
+
+    /// Returns the point that a segment is to be asked about, if the others have answered already.
+    pub(super) fn asked_at<R: Rules>(&self, rules: R, group: PgId, of: Position) -> Option<Lsn> {
+        let lacking = self.lacking(rules);
+        lacking.iter().find(|(id, at, _)| (*id, *at) == (group, of)).map(|(_, _, at)| *at)
+    }
+
     pub(super) fn permute(&self, group: PgId, permutation: &Permutation) -> Self {
         let mut renamed = self.clone();
         if let Some(of_group) = renamed.groups.get_mut(group.get() as usize) {
@@ -114,11 +143,15 @@ impl<R: Rules> Writer<R> {
         }
         let Some(of_group) = sealing.groups.get_mut(group.get() as usize) else { return };
         let asked = of_group.known.everyone().or(of_group.everyone(self.rules));
-        *of_group.answers.at_mut(from) = Some(answer);
+        let known = of_group.answers.at_mut(from);
+        // An answer to a question about a point isn't forgotten for one that was late.
+        if answer.anchor.is_some() || known.as_ref().is_none_or(|known| known.anchor.is_none()) {
+            *known = Some(answer);
+        }
         // A newer membership: the seal is extended until it holds there.
         let more = of_group.everyone(self.rules).without(asked);
         if !more.is_empty() {
-            let message = ToSegment::Seal(Seal { epoch: self.epoch, group });
+            let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at: None });
             effects.push(WriterEffect::Send { group, to: more, message });
         }
         self.choose_if_sealed(effects);
@@ -135,6 +168,15 @@ impl<R: Rules> Writer<R> {
             sealed.iter().all(Option::is_some)
         };
         if !is_sealed {
+            return;
+        }
+        let lacking = sealing.lacking(self.rules);
+        if !lacking.is_empty() {
+            for (group, to, at) in lacking {
+                let seal = Seal { epoch: self.epoch, group, at: Some(at) };
+                let to = SegmentSet::only(to);
+                effects.push(WriterEffect::Send { group, to, message: ToSegment::Seal(seal) });
+            }
             return;
         }
         let mut answers = Vec::new();

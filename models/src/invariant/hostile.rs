@@ -82,8 +82,8 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         install(group, History::new(), Lsn::ZERO, *image.membership()),
         install(elsewhere, image.history().clone(), image.end(), *image.membership()),
         install(group, image.history().clone(), image.end(), image.membership().adopted_by(above)),
-        ToSegment::Seal(Seal { epoch, group: elsewhere }),
-        ToSegment::Seal(Seal { epoch: ahead, group }),
+        ToSegment::Seal(Seal { epoch, group: elsewhere, at: None }),
+        ToSegment::Seal(Seal { epoch: ahead, group, at: None }),
     ];
     if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {
         let mut other = *held;
@@ -92,10 +92,10 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     }
     let limits = image.geometry().limits();
     if image.history().ranges().len() >= limits.history_ranges_max as usize {
-        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+        messages.push(ToSegment::Seal(Seal { epoch: above, group, at: None }));
     }
     if image.floor().is_some() {
-        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+        messages.push(ToSegment::Seal(Seal { epoch: above, group, at: None }));
     }
     // A record that breaks nothing but comes when the log or the disk's queue is full.
     let is_full = image.records().len() >= limits.log_records_max as usize;
