@@ -402,7 +402,7 @@ pub const ALL: &[Configuration] = &[
         name: "backtrack-limit",
         purpose: "a volume that goes back while the overtaken writer is at its limit",
         quorums: SMALLEST,
-        epochs: 2,
+        epochs: 3,
         writes: 3,
         allocation_max: 1,
         backtracks: 1,
