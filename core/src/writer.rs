@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use crate::consistency::{Pgcl, ReadPoint, Vcl, Vdl};
+use crate::consistency::{GarbageFloor, Pgcl, ReadPoint, Vcl, Vdl};
 use crate::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{Incarnation, Permutation, PgId, Position, SegmentSet, Ticket};
+use crate::id::{Incarnation, Permutation, PgId, Position, ReaderId, SegmentSet, Ticket};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, ToSegment, ToWriter};
@@ -20,6 +20,7 @@ mod installing;
 mod membership;
 mod open;
 mod read;
+mod readers;
 mod sealing;
 
 use installing::Installing;
@@ -144,13 +145,19 @@ impl<R: Rules> Writer<R> {
     /// contract.
     pub fn step(&mut self, input: WriterInput, effects: &mut Vec<WriterEffect>) {
         match input {
+            WriterInput::Brief => self.brief(effects),
             WriterInput::Confirm { ticket } => self.confirm(ticket, effects),
+            WriterInput::Expel { reader } => self.expel(reader, effects),
+            WriterInput::Hold { holds } => self.hold(holds, effects),
             WriterInput::Publish => self.publish(effects),
             WriterInput::Read { ticket, page, read_point, from } => {
                 self.read(ticket, page, read_point, from, effects);
             }
             WriterInput::Receive { group, from, message } => {
                 self.receive(group, from, message, effects);
+            }
+            WriterInput::ReceiveReader { from, message } => {
+                self.receive_reader(from, message, effects);
             }
             WriterInput::Resend { group, to } => self.resend(group, to, effects),
             WriterInput::Step { group, step } => self.take(group, step, effects),
@@ -225,6 +232,7 @@ impl<R: Rules> Writer<R> {
             }
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
+            | Refusal::Collected { .. }
             | Refusal::Conflict { .. }
             | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
@@ -401,6 +409,17 @@ impl<R: Rules> Writer<R> {
     #[must_use]
     pub fn read_point(&self) -> Option<ReadPoint> {
         self.vdl().map(ReadPoint::at)
+    }
+
+    /// Returns the garbage floor of an open writer: zero until it has been told what to hold.
+    #[must_use]
+    pub fn floor(&self) -> Option<GarbageFloor> {
+        self.as_open().map(Open::floor)
+    }
+
+    /// Returns the readers that an open writer has registered, with the lowest read point of each.
+    pub fn readers(&self) -> impl Iterator<Item = (ReaderId, ReadPoint)> + '_ {
+        self.as_open().into_iter().flat_map(Open::readers)
     }
 
     /// Returns the segments of `group` that can serve a read at the VDL, as far as this writer

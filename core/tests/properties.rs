@@ -391,9 +391,13 @@ fn renamed_input(input: &WriterInput, group: PgId, renaming: &Permutation) -> Wr
         WriterInput::Resend { group: of, to } if *of == group => *to = renaming.of(*to),
         // The group of a read follows from its page, which the caller sees to.
         WriterInput::Read { from, .. } => *from = renaming.of(*from),
-        WriterInput::Confirm { .. }
+        WriterInput::Brief
+        | WriterInput::Confirm { .. }
+        | WriterInput::Expel { .. }
+        | WriterInput::Hold { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
+        | WriterInput::ReceiveReader { .. }
         | WriterInput::Resend { .. }
         | WriterInput::Step { .. }
         | WriterInput::Write { .. } => {}
@@ -408,7 +412,7 @@ fn renamed_effect(effect: &WriterEffect, group: PgId, renaming: &Permutation) ->
         WriterEffect::Report(Report::Rejected { group: of, from, .. }) if *of == group => {
             *from = renaming.of(*from);
         }
-        WriterEffect::Report(_) | WriterEffect::Send { .. } => {}
+        WriterEffect::Report(_) | WriterEffect::Send { .. } | WriterEffect::SendReader { .. } => {}
     }
     renamed
 }
@@ -449,9 +453,13 @@ fn check_renaming(
 
     let group = match input {
         WriterInput::Read { page, .. } => writer.geometry().group_of(*page),
-        WriterInput::Confirm { .. }
+        WriterInput::Brief
+        | WriterInput::Confirm { .. }
+        | WriterInput::Expel { .. }
+        | WriterInput::Hold { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
+        | WriterInput::ReceiveReader { .. }
         | WriterInput::Resend { .. }
         | WriterInput::Step { .. }
         | WriterInput::Write { .. } => group,

@@ -23,11 +23,13 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 mod caller;
 mod error;
 mod opening;
+mod upkeep;
 
 use caller::{
     Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
 };
 pub use error::NodeError;
+use upkeep::MARK_AFTER;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
@@ -62,6 +64,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     wrote: (u64, Moment),
     /// The epoch of the segment's history at the last turn.
     history: VolumeEpoch,
+    /// When old versions are discarded next, however few there are.
+    collect_at: Moment,
     /// When a writer last sent records.
     appended: Moment,
     listener: E::Listener,
@@ -124,6 +128,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             gossip_after: 0,
             marked: 0,
             wrote: (0, now),
+            collect_at: now,
             appended: now,
             env,
             config,
@@ -266,7 +271,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
             | Envelope::Welcome(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
-            | Envelope::ToClient(_) => {
+            | Envelope::ToClient(_)
+            | Envelope::ToReader(_) => {
                 let now = self.env.now();
                 if let Some(link) = self.links.get_mut(&from) {
                     link.fail(&mut self.env, now);
@@ -375,8 +381,14 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 }
                 self.give(token, Peer::Writer(epoch), message, &frame.payload)
             }
+            (CallerRole::Reader(reader), Envelope::ToSegment(message @ ToSegment::Read(_))) => {
+                self.give(token, Peer::Reader(reader), message, &frame.payload)
+            }
             (
-                CallerRole::Observer | CallerRole::Segment(_) | CallerRole::Writer { .. },
+                CallerRole::Observer
+                | CallerRole::Reader(_)
+                | CallerRole::Segment(_)
+                | CallerRole::Writer { .. },
                 Envelope::Hello(_)
                 | Envelope::Refused(_)
                 | Envelope::Status(_)
@@ -385,7 +397,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 | Envelope::Welcome(_)
                 | Envelope::ClientWelcome(_)
                 | Envelope::FromClient(_)
-                | Envelope::ToClient(_),
+                | Envelope::ToClient(_)
+                | Envelope::ToReader(_),
             ) => Ok(None),
         }
     }
@@ -423,6 +436,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         let role = match hello.role {
             // A client has been turned away above.
             Role::Observer | Role::Client => CallerRole::Observer,
+            Role::Reader { reader } => CallerRole::Reader(reader),
             Role::Segment { position } => CallerRole::Segment(position),
             Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
         };
@@ -485,6 +499,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.is_impaired = false;
             self.env.say(&error::repaired(&self.config.directory));
         }
+        self.collect(now)?;
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -503,25 +518,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.deliver(None);
         }
         Ok(())
-    }
-
-    /// Sets a mark once a segment that has written is idle.
-    fn mark(&mut self, now: Moment) -> Result<(), NodeError> {
-        let submitted = self.host.submitted();
-        if self.wrote.0 != submitted {
-            self.wrote = (submitted, now);
-        }
-        if self.is_mark_due() && now.since(self.wrote.1) >= MARK_AFTER {
-            let marked = self.host.mark();
-            self.check(marked)?;
-            self.marked = self.host.submitted();
-        }
-        Ok(())
-    }
-
-    fn is_mark_due(&self) -> bool {
-        let submitted = self.host.submitted();
-        submitted > self.marked && submitted == self.host.settled()
     }
 
     /// Returns whether asking a peer may bring something: records are missing, or none have come

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quorate_core::consistency::{Scl, Vcl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket};
@@ -252,7 +252,13 @@ fn the_longest_frame_costs_less_than_two() {
     let payloads: Vec<&[u8]> =
         (0..small).map(|_| &[][..]).chain((0..pages).map(|_| page.as_slice())).collect();
     let records = (1..).zip(&payloads).map(|(lsn, bytes)| record(lsn, bytes)).collect();
-    let append = Append { epoch: EPOCH, group: PgId::new(0), vdl: Vdl::ZERO, records };
+    let append = Append {
+        epoch: EPOCH,
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records,
+    };
     let frame = wire::encode(&Envelope::ToSegment(ToSegment::Append(append)), &payloads).unwrap();
     assert!(frame.len() > FRAME_BYTES_MAX * 99 / 100, "{} bytes", frame.len());
     let cost = cost(&frame);

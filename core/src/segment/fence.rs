@@ -44,6 +44,7 @@ impl<R: Rules> Segment<R> {
                 floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Sealed(seal.epoch), effects);
             if self.rules.has(Bug::PromiseNotDurable) {
@@ -104,6 +105,7 @@ impl<R: Rules> Segment<R> {
                 floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Ack(epoch), effects);
             if self.rules.has(Bug::InstallAckedEarly) {

@@ -14,6 +14,12 @@ const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
     Err(_) => QuorumSet::AURORA,
 };
 
+/// For what each segment decides by itself: more of them would multiply states, not cases.
+const SINGLE: QuorumSet = match QuorumSet::new(1, 1, 1) {
+    Ok(quorums) => quorums,
+    Err(_) => QuorumSet::AURORA,
+};
+
 const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
@@ -274,6 +280,103 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "collect-e2",
+        purpose: "segments that discard old versions, one that slept through it, and a recovery, \
+                  on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        publish: true,
+        collect: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "collect-hold",
+        purpose: "old versions that a named floor keeps, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        publish: true,
+        collect: true,
+        hold: Some(3),
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-stream",
+        purpose: "a reader whose stream has gaps, repeats and late pages, on three segments",
+        quorums: SMALLEST,
+        writes: 2,
+        mtrs: &[&[0, 0]],
+        allocation_max: 4,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-e2",
+        purpose: "a reader that outlives its writer, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-annulled",
+        purpose: "a reader that has redo which the next writer annuls, on one segment",
+        quorums: SINGLE,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on one \
+                  segment",
+        quorums: SINGLE,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        expels: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-e2",
+        purpose: "a reader whose writer is overtaken, against the garbage floor of the next one",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 1,
+        publish: true,
+        gossip: false,
+        seals_stop: true,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-idle",
+        purpose: "a reader of two groups of three, one of them idle, and a recovery",
+        quorums: SMALLEST,
+        groups: 2,
+        epochs: 2,
+        writes: 1,
+        mtrs: &[&[0], &[0, 1]],
+        gossip: false,
+        seals_stop: true,
+        attaches: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "change-adopt",
         purpose: "two recoveries after a finished membership has reached one segment (edge 65)",
         quorums: SMALLEST,
@@ -391,6 +494,22 @@ pub const ALL: &[Configuration] = &[
         mtrs: &[&[0, 1]],
         gossip: false,
         seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-three",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on three \
+                  segments (W=2, R=2)",
+        tier: Tier::Full,
+        quorums: SMALLEST,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        caches: false,
+        in_order: true,
+        expels: 1,
         ..Configuration::EMPTY
     },
     Configuration {

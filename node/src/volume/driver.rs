@@ -362,6 +362,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             match effect {
                 WriterEffect::Report(report) => self.take_report(report),
                 WriterEffect::Send { group, to, message } => self.send(group, to, message),
+                // Readers are registered by processes that embed the core: no client of this loop
+                // can ask for a stream.
+                WriterEffect::SendReader { .. } => {}
             }
         }
         self.effects = effects;
