@@ -10,7 +10,9 @@ use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, ToSegment};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
@@ -168,6 +170,11 @@ pub(crate) fn install(counter: u64, after: u64, through: u64) -> SegmentWrite {
 /// Returns the write of records.
 pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
     SegmentWrite { promised: epoch(counter), records: records.to_vec(), ..nothing() }
+}
+
+/// Returns a membership that the writer with this counter adopted.
+pub(crate) fn membership(counter: u64) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(epoch(counter))
 }
 
 fn nothing() -> SegmentWrite {

@@ -18,7 +18,7 @@ use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
 };
 use quorate_core::lsn::Lsn;
-use quorate_core::membership::{Membership, Step};
+use quorate_core::membership::{Membership, MembershipEpoch, Step};
 use quorate_core::message::{
     Append, Confirm, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start, ToReader,
     ToSegment, ToWriter,
@@ -356,7 +356,8 @@ fn identity() -> LogIdentity {
 }
 
 fn note() -> Note {
-    let floor = Floor { scl: Lsn::new(0x4140), promised: epoch(2), history: epoch(1) };
+    let membership = MembershipEpoch { volume: epoch(1), number: 0xb2 };
+    let floor = Floor { scl: Lsn::new(0x4140), promised: epoch(2), history: epoch(1), membership };
     Note { durable: 0xa1, floor }
 }
 
@@ -403,7 +404,7 @@ fn writes() -> [(&'static str, SegmentWrite); 8] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 3, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 4, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![

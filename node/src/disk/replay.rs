@@ -7,6 +7,7 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::{Membership, MembershipEpoch};
 use quorate_core::record::Record;
 use quorate_core::truncation::History;
 
@@ -73,6 +74,10 @@ fn said_with(write: &SegmentWrite) -> Floor {
         scl: kept.map(|record| record.lsn).max().unwrap_or(Lsn::ZERO),
         promised: write.promised,
         history: write.history.as_ref().map_or(VolumeEpoch::ZERO, History::epoch),
+        membership: write
+            .membership
+            .as_ref()
+            .map_or_else(MembershipEpoch::default, Membership::epoch),
     };
     write.floor.map_or(own, |floor| own.join(&floor))
 }

@@ -9,7 +9,9 @@ use quorate_core::image::SegmentImage;
 
 use super::*;
 use crate::config::{self, VolumeId};
-use crate::testing::{MemoryFile, append, empty_log, identity, install, promise, record};
+use crate::testing::{
+    MemoryFile, append, empty_log, identity, install, membership, promise, record,
+};
 
 /// A small log, and what it must be after each of its frames.
 struct Sample {
@@ -199,7 +201,7 @@ fn another_version_is_told_from_damage() {
     let checksum = crc32c::crc32c(&header[..12]);
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     let other = open(header).map(|_| ());
-    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 3 };
+    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 4 };
     assert!(matches!(other, Err(OpenError::Header(error)) if error == unsupported));
 }
 
@@ -281,7 +283,9 @@ fn the_floor_of_a_damaged_log_covers_all_that_can_be_read() {
     let mut starts = vec![file.contents().len()];
     let writes =
         [install(1, 0, 10), append(1, &records[..1]), append(1, &records[1..2]), promise(2)];
-    for write in writes.iter().chain([&append(2, &records[2..])]) {
+    // The last write alone tells of its record and of its membership.
+    let last = SegmentWrite { membership: Some(membership(2)), ..append(2, &records[2..]) };
+    for write in writes.iter().chain([&last]) {
         log.append(write, &vec![b"".as_slice(); write.records.len()]).unwrap();
         log.settle(file.sync().unwrap());
         image.apply(write).unwrap();
@@ -293,9 +297,10 @@ fn the_floor_of_a_damaged_log_covers_all_that_can_be_read() {
         (floor.scl, floor.promised.counter(), floor.history.counter()),
         (Lsn::new(13), 2, 1)
     );
+    assert_eq!(floor.membership, membership(2).epoch());
     for frame in 0..4 {
         let mut bytes = file.contents();
-        bytes[starts[frame] + 90] ^= 1;
+        bytes[starts[frame] + format::FRAME_HEADER_BYTES + 10] ^= 1;
         // The last frame's own write counts: it may have been acknowledged.
         assert_eq!(damage(open_with(bytes, &[])).floor, floor, "{frame}");
     }
