@@ -34,9 +34,6 @@ use upkeep::MARK_AFTER;
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
 
-/// How long after its last write an idle segment marks its log as durable.
-const MARK_AFTER: Duration = Duration::from_millis(50);
-
 /// How long after a writer's last records a segment without holes asks its peers again.
 const QUIET: Duration = Duration::from_millis(50);
 

@@ -124,6 +124,8 @@ pub(crate) fn status() -> Status {
         heard: VolumeEpoch::ZERO,
         promised: VolumeEpoch::ZERO,
         history: VolumeEpoch::ZERO,
+        base: Lsn::ZERO,
+        floor: GarbageFloor::ZERO,
         records: 0,
         log_bytes: 0,
         history_ranges: 0,

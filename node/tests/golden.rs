@@ -184,11 +184,13 @@ fn envelopes() -> Vec<Envelope> {
     ];
     let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
     let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, records: vec![record()] };
+    let mut scls = Positions::default();
+    *scls.at_mut(position()) = Some(needed);
     let to_reader = [
         ToReader::Read { epoch, ticket, page, read_point, version: Some(record()) },
         ToReader::Redo(redo),
         ToReader::Refused { epoch, ticket, refusal: Refusal::Collected { base } },
-        ToReader::Standing { epoch, group, scls: vec![base, needed] },
+        ToReader::Standing { epoch, group, scls },
         ToReader::Start(start),
     ];
     let to_reader = to_reader.into_iter().map(Envelope::ToReader);
@@ -404,7 +406,7 @@ fn writes() -> [(&'static str, SegmentWrite); 8] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 4, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 5, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![
