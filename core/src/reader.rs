@@ -312,6 +312,12 @@ impl<R: Rules> Reader<R> {
         self.view.iter().flat_map(|view| &view.pages).map(|(page, version)| (*page, *version))
     }
 
+    /// Returns a cached page's last record at or under the VDL; `None` if the page is not cached.
+    #[must_use]
+    pub fn page(&self, page: PageId) -> Option<Option<Record>> {
+        self.view.as_ref().and_then(|view| view.pages.get(&page)).copied()
+    }
+
     /// Returns how many pages are cached.
     #[must_use]
     pub fn pages_count(&self) -> usize {

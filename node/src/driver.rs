@@ -247,11 +247,21 @@ impl<E: Environment, R: Rules> Node<E, R> {
                     Some(LinkEvent::Down) => self.gossip.lost(position),
                     // Somebody to ask.
                     Some(LinkEvent::Up(_)) => {}
+                    Some(LinkEvent::UpToWriter(_)) => self.give_up_on(position),
                     Some(LinkEvent::Frame(frame)) => self.take_answer(position, *frame)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Ends the link to somebody who is no segment, or speaks out of turn.
+    fn give_up_on(&mut self, position: Position) {
+        let now = self.env.now();
+        if let Some(link) = self.links.get_mut(&position) {
+            link.fail(&mut self.env, now);
+        }
+        self.gossip.lost(position);
     }
 
     fn take_answer(&mut self, from: Position, frame: Frame) -> Result<(), NodeError> {
@@ -268,13 +278,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
             | Envelope::Welcome(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
+            | Envelope::FromReader(_)
             | Envelope::ToClient(_)
             | Envelope::ToReader(_) => {
-                let now = self.env.now();
-                if let Some(link) = self.links.get_mut(&from) {
-                    link.fail(&mut self.env, now);
-                }
-                self.gossip.lost(from);
+                self.give_up_on(from);
                 return Ok(());
             }
         };
@@ -394,6 +401,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 | Envelope::Welcome(_)
                 | Envelope::ClientWelcome(_)
                 | Envelope::FromClient(_)
+                | Envelope::FromReader(_)
                 | Envelope::ToClient(_)
                 | Envelope::ToReader(_),
             ) => Ok(None),

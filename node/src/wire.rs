@@ -29,7 +29,7 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PgId, Position, ReaderId};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{ToReader, ToSegment, ToWriter};
+use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -212,6 +212,8 @@ pub enum Envelope {
     ToClient(ClientReply),
     /// A message between machines, to a reader.
     ToReader(ToReader),
+    /// A message between machines, of a reader to the writer that it follows.
+    FromReader(FromReader),
 }
 
 impl Envelope {
@@ -245,6 +247,7 @@ impl Envelope {
             | Self::Welcome(_)
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
+            | Self::FromReader(_)
             | Self::ToClient(_)
             | Self::ToReader(
                 ToReader::Refused { .. } | ToReader::Standing { .. } | ToReader::Start(_),
@@ -266,10 +269,12 @@ impl Envelope {
                 ..
             })
             | Self::ToClient(ClientReply {
-                answer: Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
+                answer:
+                    Answer::Reader(_) | Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
                 ..
             })
             | Self::ClientWelcome(_)
+            | Self::FromReader(_)
             | Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
