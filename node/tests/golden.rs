@@ -20,8 +20,8 @@ use quorate_core::id::{
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, MembershipEpoch, Step};
 use quorate_core::message::{
-    Append, Confirm, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start, ToReader,
-    ToSegment, ToWriter,
+    Append, Confirm, FromReader, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start,
+    ToReader, ToSegment, ToWriter,
 };
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
@@ -34,7 +34,7 @@ use quorate_node::payload;
 use quorate_node::volume::{Committed, Consistency};
 use quorate_node::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, PageSum,
-    Question, SegmentView, WriterStatus,
+    Question, ReaderStatus, SegmentView, WriterStatus,
 };
 use quorate_node::wire::{self, Decoded, Envelope, Hello, HelloRefusal, Role, Status, Welcome};
 
@@ -194,10 +194,18 @@ fn envelopes() -> Vec<Envelope> {
         ToReader::Start(start),
     ];
     let to_reader = to_reader.into_iter().map(Envelope::ToReader);
+    let from_reader = [
+        FromReader::Attach { floor: None },
+        FromReader::Attach { floor: Some(read_point) },
+        FromReader::Detach,
+        FromReader::Release { epoch, floor: read_point },
+    ];
+    let from_reader = from_reader.into_iter().map(Envelope::FromReader);
     let to_segment = to_segment.into_iter().map(Envelope::ToSegment);
     let to_writer = to_writer.into_iter().map(Envelope::ToWriter);
     own.into_iter()
         .chain(to_reader)
+        .chain(from_reader)
         .chain(to_segment)
         .chain(to_writer)
         .chain(with_clients())
@@ -225,7 +233,18 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         Answer::Refused(ClientRefusal::OutOfLsns),
         Answer::Refused(ClientRefusal::Overtaken { by: epoch(3) }),
         Answer::Refused(ClientRefusal::Oversized),
+        Answer::Refused(ClientRefusal::Reader),
         Answer::Refused(ClientRefusal::Stopped),
+        Answer::Refused(ClientRefusal::Unanswered),
+        Answer::Reader(ReaderStatus {
+            epoch: epoch(2),
+            vdl: Vdl::ZERO,
+            floor: ReadPoint::at(Vdl::ZERO),
+            is_following: true,
+            streams: 0xb1,
+            pages: 0xb2,
+            reads_under_way: 0xb3,
+        }),
         Answer::Status(Box::new(writer_status())),
         Answer::Written(Committed { first: lsn, cpl: lsn }),
     ];
@@ -271,6 +290,7 @@ const fn kind(envelope: &Envelope) -> &'static str {
         Envelope::Status(_) => "status",
         Envelope::StatusRequest => "status-request",
         Envelope::ToClient(_) => "to-client",
+        Envelope::FromReader(_) => "from-reader",
         Envelope::ToReader(ToReader::Read { .. }) => "to-reader-read",
         Envelope::ToReader(ToReader::Redo(_)) => "to-reader-redo",
         Envelope::ToReader(ToReader::Refused { .. }) => "to-reader-refused",
@@ -294,7 +314,7 @@ const fn kind(envelope: &Envelope) -> &'static str {
 }
 
 /// How many names [`kind`] has.
-const KINDS: usize = 26;
+const KINDS: usize = 27;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

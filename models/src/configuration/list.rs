@@ -5,7 +5,8 @@ use quorate_core::quorum::QuorumSet;
 use super::scripts::{
     COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, FINISH, FINISH_NEWER, FINISHED_ON_ONE, REVERT,
     REVERT_NEWER, REVERTED_ON_ONE, TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN,
-    TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, replace, to_degraded, to_full_and_tail,
+    TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, TWO_COMMITS_AND_BEGIN, replace, to_degraded,
+    to_full_and_tail,
 };
 use super::{Configuration, Granularity, Tier};
 
@@ -236,50 +237,6 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
-        name: "change-begin",
-        purpose: "a member begins to be replaced after a commit, and another writer recovers: \
-                  three segments and one",
-        quorums: SMALLEST,
-        joining: 1,
-        epochs: 2,
-        writes: 1,
-        gossip: false,
-        steps: &[replace(2, 3), FINISH, REVERT],
-        steps_max: 2,
-        roles: &[0, 0, 1, 2],
-        script: COMMIT_AND_BEGIN,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "change-joint",
-        purpose: "a change ends either way while another writer recovers: three \
-                  segments and one",
-        quorums: SMALLEST,
-        joining: 1,
-        epochs: 2,
-        writes: 1,
-        gossip: false,
-        steps: &[replace(2, 3), FINISH, REVERT],
-        steps_max: 2,
-        roles: &[0, 0, 1, 2],
-        script: TO_JOINT_SMALL,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "change-single",
-        purpose: "steps of a writer whose change is finished: three segments and one",
-        quorums: SMALLEST,
-        joining: 1,
-        epochs: 2,
-        writes: 1,
-        gossip: false,
-        steps: &[replace(2, 3), FINISH, REVERT],
-        steps_max: 3,
-        roles: &[0, 0, 1, 2],
-        script: TO_SINGLE_SMALL,
-        ..Configuration::EMPTY
-    },
-    Configuration {
         name: "collect-e2",
         purpose: "segments that discard old versions, one that slept through it, and a recovery, \
                   on three segments (W=2, R=2)",
@@ -377,6 +334,50 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "change-begin",
+        purpose: "a member begins to be replaced after a commit, and another writer recovers: \
+                  three segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: COMMIT_AND_BEGIN,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-joint",
+        purpose: "a change ends either way while another writer recovers: three \
+                  segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: TO_JOINT_SMALL,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-single",
+        purpose: "steps of a writer whose change is finished: three segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        gossip: false,
+        steps: &[replace(2, 3), FINISH, REVERT],
+        steps_max: 3,
+        roles: &[0, 0, 1, 2],
+        script: TO_SINGLE_SMALL,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "change-adopt",
         purpose: "two recoveries after a finished membership has reached one segment (edge 65)",
         quorums: SMALLEST,
@@ -418,6 +419,22 @@ pub const ALL: &[Configuration] = &[
         steps_max: 2,
         roles: &[0, 0, 1, 2],
         script: COMMIT_WITHOUT_C,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-collect",
+        purpose: "a member is replaced while versions are discarded: who joins takes over a base; \
+                  three segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 2,
+        publish: true,
+        collect: true,
+        steps: &[replace(2, 3), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: TWO_COMMITS_AND_BEGIN,
         ..Configuration::EMPTY
     },
     Configuration {
