@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_node::bench::{self, Options, etcd, floor, report, start, takeover};
+use quorate_node::bench::{self, Options, etcd, floor, reader, report, start, takeover};
 use quorate_node::torture::Fault;
 
 /// Where a benchmark works if it isn't told.
@@ -55,6 +55,28 @@ enum Part {
         #[arg(long)]
         keeps: bool,
     },
+    /// A reader: how soon it sees what is acknowledged, at half of the rate that the writer can do.
+    ///
+    /// Every commit is read back from the reader by a read that names it, which must not be stale.
+    Reader {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// The length of a write in bytes, 8 to 8192
+        #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+        #[arg(value_parser = clap::value_parser!(u16).range(8..=8192))]
+        bytes: u16,
+        /// How many commits
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        trials: u64,
+        /// Seconds to find out the rate
+        #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+        seconds: f64,
+        /// One object instead of words
+        #[arg(long)]
+        json: bool,
+    },
     /// `quorate up`: how long it takes to get ready, and what its processes cost while they are
     /// idle.
     ///
@@ -97,6 +119,16 @@ impl Bench {
         match self.part {
             Some(Part::FloorNode { dir, listen, keeps }) => {
                 return Ok(floor::serve(&dir, listen, keeps)?);
+            }
+            Some(Part::Reader { dir, bytes, trials, seconds, json }) => {
+                let options = reader::Options {
+                    executable: std::env::current_exe()?,
+                    directory: dir.clone(),
+                    bytes: usize::from(bytes),
+                    span: Duration::try_from_secs_f64(seconds)?,
+                    trials,
+                };
+                return within(&dir, || follow(&options, json));
             }
             Some(Part::Start { dir, starts, idle, json }) => {
                 let idle = Duration::try_from_secs_f64(idle)?;
@@ -209,6 +241,26 @@ fn start(dir: &Path, starts: u32, idle: Duration, is_json: bool) -> Result<(), B
         )?,
         None => writeln!(out, "idle: not measured, there is no /proc here")?,
     }
+    Ok(())
+}
+
+fn follow(options: &reader::Options, is_json: bool) -> Result<(), Box<dyn Error>> {
+    let report = reader::run(options)?;
+    let mut out = io::stdout().lock();
+    if is_json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?);
+    }
+    let reader::Report { rate_max, rate, trials, stale, p50_ms, p99_ms, max_ms } = report;
+    writeln!(out, "the writer's greatest rate: {rate_max:.0} durable writes a second")?;
+    writeln!(
+        out,
+        "at {rate:.0} a second, {trials} commits read back from the reader, {stale} stale"
+    )?;
+    writeln!(
+        out,
+        "ms from the acknowledgement to the reader's answer: p50 {p50_ms:.2}, p99 {p99_ms:.2}, \
+         max {max_ms:.2}"
+    )?;
     Ok(())
 }
 

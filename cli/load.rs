@@ -147,7 +147,7 @@ impl<'a> Loading<'a> {
                 Ok(())
             }
             (Answer::Refused(refusal), _) => Err(refusal.into()),
-            (Answer::Page(_) | Answer::Status(_) | Answer::Written(_), _) => {
+            (Answer::Page(_) | Answer::Reader(_) | Answer::Status(_) | Answer::Written(_), _) => {
                 Err(ClientError::Unexpected)
             }
         }

@@ -19,6 +19,7 @@ mod mutant;
 mod node;
 mod place;
 mod read;
+mod reader;
 mod status;
 mod stored;
 mod torture;
@@ -52,6 +53,7 @@ enum Command {
     Load(load::Load),
     Node(node::NodeArguments),
     Read(read::Read),
+    Reader(reader::ReaderArguments),
     Simulate(simulate::SimulateArguments),
     Status(status::StatusArguments),
     Torture(torture::TortureArguments),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Load(load) => load.execute(),
         Command::Node(node) => node.execute(),
         Command::Read(read) => read.execute(),
+        Command::Reader(reader) => reader.execute(),
         Command::Simulate(arguments) => match arguments.execute() {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,12 @@ impl Place {
             );
         }
         Ok(file)
+    }
+
+    /// Connects to a reader of the cluster's volume.
+    pub(crate) fn connect_to(&self, reader: SocketAddr) -> Result<Client, Box<dyn Error>> {
+        let volume = self.running()?.volume();
+        Ok(Client::connect(reader, volume, PATIENCE)?)
     }
 
     /// Connects to the cluster's writer.

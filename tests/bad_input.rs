@@ -185,7 +185,7 @@ fn configurations_that_are_none_are_refused() {
     let directory = directory("configurations");
     fs::create_dir_all(&directory).unwrap();
     let path = |name: &str| directory.join(name).to_str().unwrap().to_string();
-    for kind in ["node", "writer"] {
+    for kind in ["node", "reader", "writer"] {
         let missing = path("missing.toml");
         let said = refusal(&[kind, "--config", &missing]);
         assert!(said.contains(&missing) && said.contains("No such file"), "{said}");

@@ -6,5 +6,6 @@ mod cluster;
 mod commands;
 mod large;
 mod mutants;
+mod readers;
 mod simulation;
 mod tidy;

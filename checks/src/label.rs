@@ -1,5 +1,6 @@
 //! Short names of machines, messages and writes, as a person reads them.
 
+use quorate_core::consistency::GarbageFloor;
 use quorate_core::effect::CommandRefusal;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::formula::Term;
@@ -7,7 +8,7 @@ use quorate_core::id::{PgId, Position, SegmentSet};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::truncation::{History, TruncationRange};
@@ -21,6 +22,8 @@ const RANGES_SHOWN: usize = 4;
 pub enum Party {
     /// The clients of all writers.
     Clients,
+    /// The reader.
+    Reader,
     /// A segment.
     Segment {
         /// Its group.
@@ -51,6 +54,7 @@ impl Names {
     pub fn party(self, party: Party) -> String {
         match party {
             Party::Clients => "clients".to_owned(),
+            Party::Reader => "reader".to_owned(),
             Party::Segment { group, position } if self.has_groups => format!("{group}{position}"),
             Party::Segment { group: _, position } => position.to_string(),
             Party::Writer(index) => format!("W{}", index.saturating_add(1)),
@@ -110,11 +114,16 @@ impl Names {
     #[must_use]
     pub fn to_segment(self, message: &ToSegment) -> String {
         match message {
-            ToSegment::Append(append) if append.records.is_empty() => {
-                format!("Append vdl {}", append.vdl)
-            }
             ToSegment::Append(append) => {
-                format!("Append {} vdl {}", lsns(&append.records), append.vdl)
+                let floor = match append.floor {
+                    GarbageFloor::ZERO => String::new(),
+                    floor => format!(" floor {floor}"),
+                };
+                let records = match append.records.as_slice() {
+                    [] => String::new(),
+                    records => format!(" {}", lsns(records)),
+                };
+                format!("Append{records} vdl {}{floor}", append.vdl)
             }
             ToSegment::Behind { history, .. } => format!("Behind {}", self.epoch(*history)),
             ToSegment::Confirm(confirm) => format!("Confirm {}", self.epoch(confirm.epoch)),
@@ -129,7 +138,11 @@ impl Names {
             }
             ToSegment::Pulled(pulled) => {
                 let history = self.epoch(pulled.history.epoch());
-                format!("Pulled {} history {history}", lsns(&pulled.records))
+                let base = match pulled.base {
+                    Lsn::ZERO => String::new(),
+                    base => format!(" base {base}"),
+                };
+                format!("Pulled {} history {history}{base}", lsns(&pulled.records))
             }
             ToSegment::Read(read) => format!("Read {} at {}", read.page, read.read_point),
             ToSegment::Seal(seal) => format!("Seal {}", self.epoch(seal.epoch)),
@@ -161,12 +174,47 @@ impl Names {
         }
     }
 
+    /// Returns a message to the reader: `Redo 3 vdl 3`.
+    #[must_use]
+    pub fn to_reader(self, message: &ToReader) -> String {
+        match message {
+            ToReader::Read { page, version, .. } => {
+                let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
+                format!("Read {page}: {version}")
+            }
+            ToReader::Redo(redo) => {
+                let records = match redo.records.as_slice() {
+                    [] => String::new(),
+                    records => format!(" {}", lsns(records)),
+                };
+                format!("Redo {} no. {}{records} vdl {}", redo.session, redo.number, redo.vdl)
+            }
+            ToReader::Refused { refusal, .. } => self.refusal(refusal),
+            ToReader::Standing { group, .. } => format!("Standing of {group}"),
+            ToReader::Start(start) => {
+                let epoch = self.epoch(start.epoch);
+                format!("Start {} {epoch} vdl {} floor {}", start.session, start.vdl, start.floor)
+            }
+        }
+    }
+
+    /// Returns a message of the reader: `Release 3`.
+    #[must_use]
+    pub fn from_reader(self, message: &FromReader) -> String {
+        match message {
+            FromReader::Attach { .. } => "Attach".to_owned(),
+            FromReader::Detach => "Detach".to_owned(),
+            FromReader::Release { floor, .. } => format!("Release {floor}"),
+        }
+    }
+
     /// Returns a refusal: `Fenced e2`.
     #[must_use]
     pub fn refusal(self, refusal: &Refusal) -> String {
         let name = refusal.name();
         match refusal {
             Refusal::Annulled { lsn } | Refusal::Conflict { lsn } => format!("{name} {lsn}"),
+            Refusal::Collected { base } => format!("{name} base {base}"),
             Refusal::Behind { history } => format!("{name} {}", self.epoch(*history)),
             Refusal::BeyondLimit { lsn, limit } => format!("{name} {lsn} > {limit}"),
             Refusal::EpochAhead { heard } => format!("{name} {}", self.epoch(*heard)),
@@ -197,6 +245,9 @@ impl Names {
         let gained = without(after.records(), before.records());
         if !gained.is_empty() {
             parts.push(lsns(&gained));
+        }
+        if before.base() != after.base() {
+            parts.push(format!("base {}", after.base()));
         }
         parts.join(", ")
     }
@@ -248,6 +299,7 @@ pub fn list(lsns: impl IntoIterator<Item = Lsn>) -> String {
 /// Returns why a writer doesn't carry out a command.
 pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
     match refusal {
+        CommandRefusal::Collected { .. } => "under the garbage floor",
         CommandRefusal::Empty => "nothing to write",
         CommandRefusal::Fenced { .. } => "overtaken",
         CommandRefusal::HistoryFull => "no room for another recovery",

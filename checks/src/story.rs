@@ -23,6 +23,10 @@ use stateright::Model;
 use crate::label::{Names, Party, command_refusal, list};
 use crate::table::Table;
 
+mod reader;
+
+use reader::reader_headline;
+
 /// One thing that happens in a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Beat {
@@ -119,6 +123,9 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
         Action::Backtrack { writer: by, target } => {
             format!("the next writer starts, to go to {target} of {}", writer(by))
         }
+        Action::Collect { group, position } => {
+            format!("{} discards old versions", name(group, position))
+        }
         Action::Crash { group, position, survivors, torn } => {
             let torn = if torn { ", one torn" } else { "" };
             format!("{} crashes, keeps {survivors} writes{torn}", name(group, position))
@@ -138,6 +145,7 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
         Action::Pull { group, into, from } => {
             format!("{} pulls from {}", name(group, into), name(group, from))
         }
+        Action::Reader(step) => reader_headline(world, state, step),
         Action::Recover => "the next writer starts".to_owned(),
         Action::Resend { writer: from, group, position } => {
             format!("{} sends again to {}", writer(from), name(group, position))
@@ -234,7 +242,11 @@ impl<R: Rules> Narrator<'_, R> {
                 let from = Peer::Segment(at);
                 self.give(group, position, SegmentInput::Receive { from, message });
             }
+            Action::Collect { group, position } => {
+                self.give(group, position, SegmentInput::Collect);
+            }
             Action::Pull { group, into, from } => self.pull(group, into, from),
+            Action::Reader(step) => self.reader(step),
             Action::Sync { group, position, index } => {
                 self.give(group, position, SegmentInput::Durable(WriteId::new(u64::from(index))));
             }
@@ -308,7 +320,7 @@ impl<R: Rules> Narrator<'_, R> {
                         let news = self.names.news(segment.durable(), &image);
                         self.note(at, format!("receives {news}, not durable"), Tone::Plain);
                     }
-                    SegmentEffect::SendSegment { .. } => {}
+                    SegmentEffect::SendReader { .. } | SegmentEffect::SendSegment { .. } => {}
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
                     SegmentEffect::Unusable(refusal) => {
                         let label = format!("ignores it: {}", self.names.refusal(&refusal));
@@ -439,6 +451,11 @@ impl<R: Rules> Narrator<'_, R> {
                 Some(known) => known.2 = SegmentSet::from_bits(known.2.bits() | to.bits()),
                 None => sent.push((label, *group, *to)),
             }
+        }
+        for effect in effects {
+            let WriterEffect::SendReader { message, .. } = effect else { continue };
+            let label = format!("sends {} to the reader", self.names.to_reader(message));
+            self.note(at, label, Tone::Plain);
         }
         let members = self.world.configuration().members();
         for (label, group, to) in sent {
@@ -576,6 +593,7 @@ fn send<R: Rules>(mut segment: Segment<R>, input: SegmentInput) -> Option<ToSegm
     effects.into_iter().find_map(|effect| match effect {
         SegmentEffect::SendSegment { message, .. } => Some(message),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     })

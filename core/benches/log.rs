@@ -6,7 +6,7 @@
 use std::env;
 use std::time::{Duration, Instant};
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
@@ -81,7 +81,8 @@ fn append(records: u64, batch: usize) -> Duration {
         let records: Vec<Record> = lsns.iter().map(|lsn| record(*lsn, first)).collect();
         let before = Lsn::new(lsns.first().map_or(0, |lsn| lsn - 1));
         let vdl = vdl(before.max(Lsn::new(first - 1)));
-        ToSegment::Append(Append { epoch: epoch(1), group: GROUP, vdl, records })
+        let floor = GarbageFloor::ZERO;
+        ToSegment::Append(Append { epoch: epoch(1), group: GROUP, vdl, floor, records })
     };
     let messages: Vec<ToSegment> = lsns.chunks(batch).map(message).collect();
     let start = Instant::now();
@@ -98,7 +99,8 @@ fn give(segment: &mut Segment, message: ToSegment, effects: &mut Vec<SegmentEffe
     segment.step(SegmentInput::Receive { from, message }, effects);
     let id = effects.iter().find_map(|effect| match effect {
         SegmentEffect::Persist { id, .. } => Some(*id),
-        SegmentEffect::SendSegment { .. }
+        SegmentEffect::SendReader { .. }
+        | SegmentEffect::SendSegment { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     });

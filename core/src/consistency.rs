@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::formula::Formula;
+use crate::hold::Holds;
 use crate::id::Positions;
 use crate::lsn::Lsn;
 
@@ -56,6 +57,14 @@ point! {
 point! {
     /// The VDL at which a read is evaluated.
     ReadPoint
+}
+point! {
+    /// PGMRPL: the lowest read point that any reader or writer may still use.
+    Pgmrpl
+}
+point! {
+    /// The garbage floor: at or under it segments may discard versions that newer ones supersede.
+    GarbageFloor
 }
 
 impl Scl {
@@ -111,6 +120,27 @@ impl ReadPoint {
     }
 
     /// Returns the read point that a seeded bug takes from a group instead of the volume.
+    pub(crate) const fn unsound(lsn: Lsn) -> Self {
+        Self(lsn)
+    }
+}
+
+impl Pgmrpl {
+    /// Returns the lowest of the `live` read points, and the VDL, at which the next read may be.
+    #[must_use]
+    pub fn of(vdl: Vdl, live: impl IntoIterator<Item = ReadPoint>) -> Self {
+        Self(live.into_iter().map(ReadPoint::lsn).fold(vdl.lsn(), Lsn::min))
+    }
+}
+
+impl GarbageFloor {
+    /// Returns the lowest of what reads need and what the `holds` keep (edge 47).
+    #[must_use]
+    pub fn of(pgmrpl: Pgmrpl, holds: &Holds) -> Self {
+        Self(holds.lowest().map_or(pgmrpl.lsn(), |held| held.min(pgmrpl.lsn())))
+    }
+
+    /// Returns the floor of a seeded bug that disregards what reads need.
     pub(crate) const fn unsound(lsn: Lsn) -> Self {
         Self(lsn)
     }

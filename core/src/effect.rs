@@ -1,6 +1,6 @@
 //! What goes into a machine and what comes out.
 //!
-//! The contract, for both machines: call `step` with one input; execute the effects in any order,
+//! The contract, for every machine: call `step` with one input; execute the effects in any order,
 //! any time later, or never (a crash); report each finished durable write once, in any order; late
 //! or duplicate messages are always safe. Timers and retries are the driver's: it repeats a command
 //! or asks for one to be repeated, and no machine counts time.
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::floor::Floor;
-use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
+use crate::hold::Holds;
+use crate::id::{PageId, PgId, Position, ReaderId, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
 use crate::membership::{Membership, Step, StepRefusal};
-use crate::message::{Peer, ToSegment, ToWriter};
+use crate::message::{FromReader, Peer, ToReader, ToSegment, ToWriter};
 use crate::record::{Change, Record};
 use crate::recovery::Backtrack;
 use crate::refusal::Refusal;
@@ -25,6 +26,8 @@ use crate::truncation::History;
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SegmentInput {
+    /// Discard what the garbage floor allows. The driver chooses when it is worth a write.
+    Collect,
     /// The write `0` and everything in it survives a crash from now on.
     Durable(WriteId),
     /// The driver chose a peer to ask for what is missing.
@@ -62,6 +65,9 @@ pub struct SegmentWrite {
     /// Add these records, except for annulled ones.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
+    /// Then raise the base to this LSN, if it is lower: discard what newer versions at or under it
+    /// supersede. The SCL is never below the last record at or under the base.
+    pub base: Lsn,
 }
 
 /// An effect of a segment.
@@ -74,6 +80,13 @@ pub enum SegmentEffect {
         /// What is to be durable. Payload bytes of its records are those that came with the
         /// message just received.
         write: SegmentWrite,
+    },
+    /// Send a message to a reader, if it is connected.
+    SendReader {
+        /// To whom.
+        to: ReaderId,
+        /// What.
+        message: ToReader,
     },
     /// Send a message to another segment of the group.
     SendSegment {
@@ -97,10 +110,23 @@ pub enum SegmentEffect {
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum WriterInput {
+    /// Tell every reader what each segment holds.
+    Brief,
     /// Ask a read quorum whether this writer is still the highest, for a strict read.
     Confirm {
         /// Names this question; tickets of a writer rise.
         ticket: Ticket,
+    },
+    /// A reader has vanished: its registration ends, and the garbage floor may pass it (edge 45).
+    Expel {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Keep what these named floors keep, instead of those told before. The garbage floor of a
+    /// writer doesn't move before the first.
+    Hold {
+        /// All of them.
+        holds: Holds,
     },
     /// Find out what every group's log ends with at `target`, a consistency point to which the
     /// volume is to go back, or forward again.
@@ -132,6 +158,13 @@ pub enum WriterInput {
         /// What.
         message: ToWriter,
     },
+    /// A message of a reader arrived.
+    ReceiveReader {
+        /// The reader.
+        from: ReaderId,
+        /// What.
+        message: FromReader,
+    },
     /// The connection to a segment is new: send it again what it may lack.
     Resend {
         /// The segment's group.
@@ -156,6 +189,11 @@ pub enum WriterInput {
 /// Why a writer doesn't carry out a command.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CommandRefusal {
+    /// A point under the garbage floor: what was there is discarded.
+    Collected {
+        /// The floor.
+        floor: Lsn,
+    },
     /// A mini-transaction without changes.
     Empty,
     /// A higher epoch is known to exist.
@@ -278,6 +316,13 @@ pub enum Report {
 pub enum WriterEffect {
     /// Tell the driver.
     Report(Report),
+    /// Send a message to a reader, if it is connected.
+    SendReader {
+        /// To whom.
+        to: ReaderId,
+        /// What.
+        message: ToReader,
+    },
     /// Send a message to segments of a group.
     Send {
         /// The group.

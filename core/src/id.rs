@@ -59,6 +59,10 @@ identifier! {
     Incarnation, u32, "#"
 }
 identifier! {
+    /// One start of a reader process; no two starts share one.
+    ReaderId, u64, "reader "
+}
+identifier! {
     /// A machine's name for one durable write, reported back once when it is durable.
     WriteId, u64, "write "
 }

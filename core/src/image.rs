@@ -68,6 +68,8 @@ pub enum Survivor {
 /// Stored bytes that no sequence of a segment's own writes can have produced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CorruptImage {
+    /// The base is above every VDL that the segment knew.
+    Base,
     /// Two different records have this LSN.
     Conflict {
         /// The LSN.
@@ -92,6 +94,7 @@ pub enum CorruptImage {
 impl fmt::Display for CorruptImage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Base => write!(out, "versions were discarded above the durable part"),
             Self::Conflict { lsn } => write!(out, "two different records have LSN {lsn}"),
             Self::Full => write!(out, "more records than the volume's limit"),
             Self::History => write!(out, "the truncation history contradicts itself"),
@@ -198,6 +201,12 @@ impl SegmentImage {
         self.vdl = vdl;
         for record in &write.records {
             self.insert(rules, record)?;
+        }
+        if write.base > self.log.base() {
+            if write.base > self.vdl.lsn() && !rules.has(Bug::CollectAboveVdl) {
+                return Err(CorruptImage::Base);
+            }
+            self.log.collect(rules, write.base);
         }
         self.forget_aside();
         self.repair(rules);
@@ -317,6 +326,10 @@ impl SegmentImage {
         if self.history.annuls(record) && !rules.has(Bug::GossipWithoutHistory) {
             return Ok(());
         }
+        if lsn <= self.log.base() {
+            // Held once, or superseded by what is held.
+            return Ok(());
+        }
         match self.log.insert(*record) {
             Insert::Added | Insert::Known => {}
             Insert::Conflict => return Err(CorruptImage::Conflict { lsn }),
@@ -394,10 +407,22 @@ impl SegmentImage {
         self.vdl
     }
 
+    /// Returns the base: at or under it, only the newest version of each page is left.
+    #[must_use]
+    pub const fn base(&self) -> Lsn {
+        self.log.base()
+    }
+
     /// Returns the records, by rising LSN.
     #[must_use]
     pub fn records(&self) -> &[Record] {
         self.log.records()
+    }
+
+    /// Returns whether there is a record with this LSN.
+    #[must_use]
+    pub fn holds(&self, lsn: Lsn) -> bool {
+        self.log.get(lsn).is_some()
     }
 
     /// Returns the last record of `page` at or under `lsn`.
@@ -414,6 +439,7 @@ impl SegmentImage {
         assert!(self.promised >= self.history.epoch());
         assert!(self.history.is_well_formed());
         assert!(self.membership.epoch().volume == self.history.epoch());
+        assert!(self.log.base() <= self.vdl.lsn());
         assert!(self.log.records().iter().all(|record| record.group == self.group));
         assert!(!self.log.records().iter().any(|record| self.history.annuls(record)));
         if let Some(aside) = &self.aside {

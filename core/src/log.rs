@@ -7,6 +7,7 @@ use crate::id::PageId;
 use crate::lsn::Lsn;
 use crate::pages::Pages;
 use crate::record::Record;
+use crate::rules::{Bug, Rules};
 use crate::truncation::TruncationRange;
 
 /// The durable records of one segment, by LSN, and the end of the unbroken backlink chain.
@@ -16,6 +17,9 @@ pub(crate) struct Log {
     records: Vec<Record>,
     /// LSN of the last record of the chain that starts at zero and follows `prev_group`.
     scl: Lsn,
+    /// At or under it only the newest version of each page is left; the last of them is the
+    /// group's last record at or under it, so the chain goes on from there.
+    base: Lsn,
     /// Every record by its page, so that a read finds the last version in logarithmic time.
     pages: Pages,
 }
@@ -84,6 +88,29 @@ impl Log {
             self.extend_chain();
         }
         gone
+    }
+
+    /// Raises the base to `base`: keeps the newest version of each page at or under it, and what
+    /// lies above. Whoever calls this has every such version; the SCL rises to the last of them.
+    pub(crate) fn collect<R: Rules>(&mut self, rules: R, base: Lsn) {
+        self.pages.supersede(base);
+        let pages = &self.pages;
+        self.records.retain(|record| {
+            record.lsn > base || pages.last_at_or_under(record.page, base) == Some(record.lsn)
+        });
+        self.base = base;
+        let mut anchor = self.last_at_or_under(base).map_or(Lsn::ZERO, |record| record.lsn);
+        if rules.has(Bug::SclBeforeBase) {
+            anchor = base;
+        }
+        if anchor > self.scl && !rules.has(Bug::BaseWithoutScl) {
+            self.scl = anchor;
+            self.extend_chain();
+        }
+    }
+
+    pub(crate) const fn base(&self) -> Lsn {
+        self.base
     }
 
     /// Returns the highest LSN held.

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consistency::{ReadPoint, Scl, Vdl};
+use crate::consistency::{GarbageFloor, ReadPoint, Scl, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{Incarnation, PageId, PgId, Position, Ticket};
+use crate::id::{Incarnation, PageId, PgId, Position, Positions, ReaderId, Ticket};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::record::Record;
@@ -17,6 +17,8 @@ use crate::truncation::History;
 /// Who sent a message to a segment, or who is to get one from it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Peer {
+    /// A reader.
+    Reader(ReaderId),
     /// The segment at this position of the same group.
     Segment(Position),
     /// The writer of this epoch.
@@ -32,6 +34,9 @@ pub struct Append {
     pub group: PgId,
     /// The writer's VDL when it sent this.
     pub vdl: Vdl,
+    /// The writer's garbage floor when it sent this: never above its VDL. It holds in this epoch
+    /// (edge 46).
+    pub floor: GarbageFloor,
     /// The records, by rising LSN; none when only the VDL is told.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
@@ -130,6 +135,10 @@ pub struct Pull {
     pub history: VolumeEpoch,
     /// What the asking segment holds every record up to.
     pub scl: Scl,
+    /// While it takes over a base page by page: that base, zero otherwise.
+    pub base: Lsn,
+    /// While it takes over a base: what it has of it, every version at or under this LSN.
+    pub through: Lsn,
     /// The first records above its SCL that it holds nevertheless; a list longer than a batch is
     /// refused.
     #[serde(deserialize_with = "crate::list::deserialize")]
@@ -152,6 +161,11 @@ pub struct Pulled {
     pub membership: Membership,
     /// The highest VDL that the answering segment knows.
     pub vdl: Vdl,
+    /// The answering segment's base, if it is above the asking one's SCL, zero otherwise: at or
+    /// under it, `records` are the newest versions of their pages, and superseded ones are gone.
+    pub base: Lsn,
+    /// Where `base` is not zero, the records begin above this LSN.
+    pub after: Lsn,
     /// Records that the asking segment lacks, by rising LSN.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
@@ -283,5 +297,97 @@ pub enum ToWriter {
         epoch: VolumeEpoch,
         /// What the segment has.
         answer: SealAnswer,
+    },
+}
+
+/// A message to a reader, from the writer that it follows or from a segment that it reads.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum ToReader {
+    /// A segment's answer: the page's last record at or under the read point.
+    Read {
+        /// The epoch of the read.
+        epoch: VolumeEpoch,
+        /// The read's ticket.
+        ticket: Ticket,
+        /// The page.
+        page: PageId,
+        /// The read point.
+        read_point: ReadPoint,
+        /// The record, whose payload the driver sends along; `None` for a page never written.
+        version: Option<Record>,
+    },
+    /// The writer's redo, and its VDL.
+    Redo(Redo),
+    /// A segment's refusal of a read.
+    Refused {
+        /// The epoch of the read.
+        epoch: VolumeEpoch,
+        /// The read's ticket.
+        ticket: Ticket,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// What each segment of a group holds. Advice: whoever is asked says so itself.
+    Standing {
+        /// The writer's epoch.
+        epoch: VolumeEpoch,
+        /// The group.
+        group: PgId,
+        /// By position: the SCL of each segment as far as the writer knows; `None` for who is in
+        /// no membership that counts.
+        scls: Positions<Option<Lsn>>,
+    },
+    /// The writer begins a stream to this reader, and has registered it.
+    Start(Start),
+}
+
+/// The beginning of a stream: the acknowledgement of a registration (edge 44).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Start {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// Names the stream: sessions of one writer rise.
+    pub session: u64,
+    /// The VDL at which the stream begins.
+    pub vdl: Vdl,
+    /// No version is discarded that a read at or above this point needs.
+    pub floor: ReadPoint,
+    /// By group: its last record at or under `vdl` (edge 42).
+    #[serde(deserialize_with = "crate::list::deserialize")]
+    pub ends: Vec<Lsn>,
+}
+
+/// One message of a stream (edge 50).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Redo {
+    /// The writer's epoch.
+    pub epoch: VolumeEpoch,
+    /// The stream.
+    pub session: u64,
+    /// The number of this message in its stream, from zero, without a gap.
+    pub number: u64,
+    /// The writer's VDL.
+    pub vdl: Vdl,
+    /// The records that follow those of the message before; they may be above the VDL.
+    #[serde(deserialize_with = "crate::list::deserialize")]
+    pub records: Vec<Record>,
+}
+
+/// A message of a reader to the writer that it follows. The driver says who sent it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum FromReader {
+    /// Registers the reader, and asks for a stream from its beginning.
+    Attach {
+        /// The lowest point at which it would like to go on reading; `None` if it never read.
+        floor: Option<ReadPoint>,
+    },
+    /// The reader reads no more.
+    Detach,
+    /// No read below `floor` is live any more.
+    Release {
+        /// The epoch of the writer that registered the reader.
+        epoch: VolumeEpoch,
+        /// The lowest live read point.
+        floor: ReadPoint,
     },
 }

@@ -87,6 +87,12 @@ bugs! {
     ConfirmWhenFenced [52],
     /// The fence compares epoch counters without the writer's instance.
     CounterOnlyEpochs [3],
+    /// A segment that takes over a peer's base leaves its SCL where it was.
+    BaseWithoutScl [39],
+    /// A segment discards versions up to its SCL, whatever the VDL and the garbage floor are.
+    CollectAboveVdl [23],
+    /// A writer's garbage floor passes the named floors that it was told to hold.
+    CollectAheadOfHold [47],
     /// A record loses its CPL flag when it travels by gossip.
     CplLostInGossip [16],
     /// A change of shape is finished when those who join have all they need, whatever the others
@@ -98,6 +104,12 @@ bugs! {
     DurableOutOfOrder [26],
     /// A damaged segment restarts without the promise that it may have made.
     FloorPromiseForgotten [26, 75],
+    /// A reader that was expelled is registered again where it was, under the garbage floor.
+    ExpelWithoutRefusal [45],
+    /// A writer's garbage floor passes the read points of its readers.
+    FloorAheadOfReader [44],
+    /// A segment takes the garbage floor of a writer that it refuses.
+    FloorOfOldWriter [46],
     /// What an operator says of lost disks is taken for the disks that have come in their places.
     ForcedByPlace [27],
     /// What an operator forces lets any one survivor seal before all of them hold everything.
@@ -153,6 +165,8 @@ bugs! {
     PromiseNotDurable [26],
     /// Reads are answered at the group's PGCL instead of the volume's VDL.
     ReadAtPgcl [15],
+    /// A segment answers a read at a point under what it has discarded.
+    ReadUnderFloorAnswered [44, 45],
     /// A segment that misses records answers a read as if it had them.
     ReadIncomplete [42],
     /// In a joint membership a read quorum of the new members seals.
@@ -163,6 +177,22 @@ bugs! {
     ReadThenFence [1, 2],
     /// Reads are answered without regard to the epoch.
     ReadWithoutEpoch [52],
+    /// A reader applies redo as it comes, above the VDL or not.
+    ReaderAppliesAboveVdl [49],
+    /// A reader applies a mini-transaction without its last record.
+    ReaderAppliesHalfMtr [15],
+    /// A reader takes a message that comes again for a new one, and applies its records again.
+    ReaderAppliesTwice [51],
+    /// A reader caches a page that it asked for before it applied a later record of that page.
+    ReaderCachesStalePage [50],
+    /// A reader goes on after a gap in its stream as if nothing were missing.
+    ReaderIgnoresGap [50],
+    /// A reader answers a read that asks for a later point than the reader has reached.
+    ReaderIgnoresMinimum [52],
+    /// A reader that changes to a newer writer keeps redo above that one's recovery point.
+    ReaderKeepsAboveNewVdl [49],
+    /// A reader asks for pages without naming its group's last record.
+    ReaderNeedsNothing [42],
     /// The recovery point is the VCL, consistency point or not.
     RecoverAtVcl [14],
     /// A damaged segment counts as repaired before it has the records that it may have
@@ -174,6 +204,10 @@ bugs! {
     RepairedUnderOldMembership [75],
     /// A finished change is taken back as if it were under way.
     RevertFromSingle [32],
+    /// A reader reads under an epoch whose writer has not yet registered it.
+    RegistrationNotAwaited [44],
+    /// A segment takes over a peer's base when the first part of it has come.
+    SclBeforeBase [39],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
     /// A seal holds on a read quorum of those whom the recovery asked first, whatever newer

@@ -3,18 +3,19 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::consistency::Scl;
+use crate::consistency::{GarbageFloor, Scl};
 use crate::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use crate::epoch::VolumeEpoch;
 use crate::id::{Ticket, WriteId};
 use crate::image::SegmentImage;
 use crate::lsn::Lsn;
-use crate::message::{Peer, SealAnswer, ToSegment, ToWriter};
+use crate::message::{Peer, SealAnswer, ToReader, ToSegment, ToWriter};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
 
 mod append;
+mod collect;
 mod fence;
 mod gossip;
 mod locate;
@@ -41,8 +42,24 @@ pub struct Segment<R: Rules = Sound> {
     /// before anything is durable: from then on nothing is acknowledged to an older epoch
     /// (edge 64). Never below `durable.promised`.
     heard: VolumeEpoch,
+    /// The garbage floor that the writer of the history's epoch told: no other epoch's counts
+    /// (edge 46). A crash forgets it; the next append tells it again.
+    floor: GarbageFloor,
+    /// A peer's base that is being taken over.
+    hydration: Option<Hydration>,
     /// Writes under way, in the order of submission; names rise by one.
     pending: VecDeque<Pending>,
+}
+
+/// How much of a peer's base has come (edge 39). What has come is submitted, and becomes durable
+/// before whatever is submitted later.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Hydration {
+    /// The base of the peer that answered last.
+    base: Lsn,
+    /// Every version of it at or under this LSN has come. Holds for any higher base too: what is
+    /// newest there and at or under this LSN is newest here.
+    through: Lsn,
 }
 
 /// A durable write under way.
@@ -60,6 +77,8 @@ struct Pending {
 enum Reply {
     /// An acknowledgement to the writer of this epoch, if it is still the highest.
     Ack(VolumeEpoch),
+    /// Nobody waits for it.
+    Nothing,
     /// The answer to this epoch's seal.
     Sealed(VolumeEpoch),
 }
@@ -76,13 +95,21 @@ impl<R: Rules> Segment<R> {
     /// Returns the machine of a segment that restarts with `image` and obeys `rules`.
     #[must_use]
     pub fn recover_under(rules: R, image: SegmentImage) -> Self {
-        Self { rules, heard: image.promised, durable: image, pending: VecDeque::new() }
+        Self {
+            rules,
+            heard: image.promised,
+            durable: image,
+            floor: GarbageFloor::ZERO,
+            hydration: None,
+            pending: VecDeque::new(),
+        }
     }
 
     /// Takes one input and appends what is to be done to `effects`. See [`crate::effect`] for the
     /// contract.
     pub fn step(&mut self, input: SegmentInput, effects: &mut Vec<SegmentEffect>) {
         match input {
+            SegmentInput::Collect => self.collect(effects),
             SegmentInput::Durable(id) => self.complete(id, effects),
             SegmentInput::Pull { from } => self.pull(from, effects),
             SegmentInput::Receive { from, message } => self.receive(from, message, effects),
@@ -120,12 +147,12 @@ impl<R: Rules> Segment<R> {
                 return;
             }
             ToSegment::Read(read) => {
-                (read.epoch, Some(read.ticket), self.receive_read(read, effects))
+                (read.epoch, Some(read.ticket), self.receive_read(from, read, effects))
             }
             ToSegment::Seal(seal) => (seal.epoch, None, self.receive_seal(seal, effects)),
         };
         if let Err(refusal) = outcome {
-            refuse(epoch, ticket, refusal, effects);
+            refuse_to(from, epoch, ticket, refusal, effects);
         }
     }
 
@@ -168,12 +195,20 @@ impl<R: Rules> Segment<R> {
     fn settle(&mut self, pending: &Pending, effects: &mut Vec<SegmentEffect>) {
         // Everything was checked before it was submitted, and two different records never share
         // an LSN; a machine with a seeded bug may still run into a contradiction and then stops.
+        let epoch = self.durable.history.epoch();
         if self.durable.apply_under(self.rules, &pending.write).is_err() {
             debug_assert!(size_of::<R>() != 0);
             return;
         }
+        if self.durable.history.epoch() != epoch {
+            self.floor = GarbageFloor::ZERO;
+        }
+        if self.hydration.is_some_and(|hydration| hydration.base <= self.durable.scl().lsn()) {
+            self.hydration = None;
+        }
         match pending.reply {
             Reply::Ack(epoch) => self.acknowledge(epoch, effects),
+            Reply::Nothing => {}
             Reply::Sealed(epoch) => self.answer_seal(epoch, None, effects),
         }
     }
@@ -276,6 +311,12 @@ impl<R: Rules> Segment<R> {
         &self.durable
     }
 
+    /// Returns the garbage floor that the writer of this segment's epoch has told.
+    #[must_use]
+    pub const fn floor(&self) -> GarbageFloor {
+        self.floor
+    }
+
     /// Returns the highest epoch heard of.
     #[must_use]
     pub const fn heard(&self) -> VolumeEpoch {
@@ -327,4 +368,23 @@ fn refuse(
 ) {
     let message = ToWriter::Refused { epoch, ticket, refusal };
     effects.push(SegmentEffect::SendWriter { to: epoch, message });
+}
+
+/// Refuses a request of `from`.
+fn refuse_to(
+    from: Peer,
+    epoch: VolumeEpoch,
+    ticket: Option<Ticket>,
+    refusal: Refusal,
+    effects: &mut Vec<SegmentEffect>,
+) {
+    match (from, ticket) {
+        (Peer::Reader(to), Some(ticket)) => {
+            let message = ToReader::Refused { epoch, ticket, refusal };
+            effects.push(SegmentEffect::SendReader { to, message });
+        }
+        (Peer::Reader(_) | Peer::Segment(_) | Peer::Writer(_), _) => {
+            refuse(epoch, ticket, refusal, effects);
+        }
+    }
 }

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use crate::consistency::{Pgcl, ReadPoint, Vcl, Vdl};
+use crate::consistency::{GarbageFloor, Pgcl, ReadPoint, Vcl, Vdl};
 use crate::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{Incarnation, Permutation, PgId, Position, SegmentSet, Ticket};
+use crate::id::{Incarnation, Permutation, PgId, Position, ReaderId, SegmentSet, Ticket};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, ToSegment, ToWriter};
@@ -22,6 +22,7 @@ mod locate;
 mod membership;
 mod open;
 mod read;
+mod readers;
 mod sealing;
 
 use installing::Installing;
@@ -165,7 +166,10 @@ impl<R: Rules> Writer<R> {
     /// contract.
     pub fn step(&mut self, input: WriterInput, effects: &mut Vec<WriterEffect>) {
         match input {
+            WriterInput::Brief => self.brief(effects),
             WriterInput::Confirm { ticket } => self.confirm(ticket, effects),
+            WriterInput::Expel { reader } => self.expel(reader, effects),
+            WriterInput::Hold { holds } => self.hold(holds, effects),
             WriterInput::Locate { ticket, target } => self.locate(ticket, target, effects),
             WriterInput::Publish => self.publish(effects),
             WriterInput::Read { ticket, page, read_point, from } => {
@@ -173,6 +177,9 @@ impl<R: Rules> Writer<R> {
             }
             WriterInput::Receive { group, from, message } => {
                 self.receive(group, from, message, effects);
+            }
+            WriterInput::ReceiveReader { from, message } => {
+                self.receive_reader(from, message, effects);
             }
             WriterInput::Resend { group, to } => self.resend(group, to, effects),
             WriterInput::Step { group, step } => self.take(group, step, effects),
@@ -207,7 +214,7 @@ impl<R: Rules> Writer<R> {
             }
             ToWriter::Located { epoch, ticket, place } => {
                 if epoch == self.epoch {
-                    self.receive_located(group, ticket, place, effects);
+                    self.receive_located(group, from, ticket, place, effects);
                 }
             }
             ToWriter::Read { epoch, ticket, page, read_point, version } => {
@@ -252,6 +259,7 @@ impl<R: Rules> Writer<R> {
             }
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
+            | Refusal::Collected { .. }
             | Refusal::Conflict { .. }
             | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
@@ -430,6 +438,17 @@ impl<R: Rules> Writer<R> {
     #[must_use]
     pub fn read_point(&self) -> Option<ReadPoint> {
         self.vdl().map(ReadPoint::at)
+    }
+
+    /// Returns the garbage floor of an open writer: zero until it has been told what to hold.
+    #[must_use]
+    pub fn floor(&self) -> Option<GarbageFloor> {
+        self.as_open().map(Open::floor)
+    }
+
+    /// Returns the readers that an open writer has registered, with the lowest read point of each.
+    pub fn readers(&self) -> impl Iterator<Item = (ReaderId, ReadPoint)> + '_ {
+        self.as_open().into_iter().flat_map(Open::readers)
     }
 
     /// Returns the segments of `group` that can serve a read at the VDL, as far as this writer

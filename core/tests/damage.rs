@@ -32,6 +32,7 @@ const EMPTY: SegmentWrite = SegmentWrite {
     floor: None,
     vdl: Vdl::ZERO,
     records: Vec::new(),
+    base: Lsn::ZERO,
 };
 
 /// The history of the first writer: it writes from LSN 11 on.
@@ -88,13 +89,34 @@ fn give(segment: &mut Segment, message: ToSegment) -> Vec<SegmentEffect> {
 
 fn pulled(history: History, end: u64, records: Vec<Record>) -> ToSegment {
     let (end, membership) = (Lsn::new(end), membership(&history));
+    let (vdl, base, after) = (vdl(0), Lsn::ZERO, Lsn::ZERO);
     ToSegment::Pulled(Pulled {
         group: GROUP,
         history,
         end,
         tip: None,
         membership,
-        vdl: vdl(0),
+        vdl,
+        base,
+        after,
+        records,
+    })
+}
+
+/// Returns what a peer answers that has discarded what `newest` supersedes.
+fn collected(newest: Record) -> ToSegment {
+    let (history, records) = (first(), vec![newest]);
+    let membership = membership(&history);
+    let (end, vdl, base, after) = (Lsn::ZERO, vdl(newest.lsn.get()), newest.lsn, Lsn::new(11));
+    ToSegment::Pulled(Pulled {
+        group: GROUP,
+        history,
+        end,
+        tip: None,
+        membership,
+        vdl,
+        base,
+        after,
         records,
     })
 }
@@ -133,6 +155,26 @@ fn gossip_of_the_same_history_brings_the_vote_back() {
             if scl.lsn() == Lsn::new(12))
     });
     assert!(acknowledged, "{effects:?}");
+}
+
+/// What the peers have discarded can't come back: their base takes the place of it, and the vote
+/// comes back with the base, not with a part of it.
+#[test]
+fn a_base_repairs_what_peers_have_discarded() {
+    let mut segment = damaged(epoch(0));
+    give(&mut segment, collected(record(13, 12)));
+    assert!(segment.has_vote());
+    assert_eq!(segment.durable().base(), Lsn::new(13));
+    assert_eq!(segment.durable().scl().lsn(), Lsn::new(13));
+    // The peer's base is above what it has sent so far.
+    let mut segment = damaged(epoch(0));
+    let ToSegment::Pulled(part) = collected(record(13, 12)) else { unreachable!() };
+    let batch = WIDE.batch_records_max as u64;
+    let records = (0..batch).map(|at| Record { page: PageId::new(at), ..record(13 + at, 12 + at) });
+    let (base, vdl) = (Lsn::new(500), vdl(500));
+    give(&mut segment, ToSegment::Pulled(Pulled { base, vdl, records: records.collect(), ..part }));
+    assert!(!segment.has_vote());
+    assert_eq!(segment.durable().base(), Lsn::ZERO);
 }
 
 /// What a recovery annulled while the segment was away is asked for by nobody: a segment that

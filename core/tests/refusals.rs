@@ -9,7 +9,7 @@
 
 mod support;
 
-use quorate_core::consistency::{ReadPoint, Scl};
+use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint, Scl};
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
@@ -17,6 +17,7 @@ use quorate_core::epoch::{EPOCH_STEP_MAX, VolumeEpoch};
 use quorate_core::floor::Floor;
 use quorate_core::formula::Half;
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
+use quorate_core::hold::Holds;
 use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket, WriteId,
 };
@@ -77,6 +78,45 @@ fn segment() -> Segment {
     Segment::recover(image)
 }
 
+fn lsn(lsn: u64) -> Lsn {
+    Lsn::new(lsn)
+}
+
+fn pull(group: PgId, history: VolumeEpoch) -> Pull {
+    let (base, through, beyond) = (lsn(0), lsn(0), vec![]);
+    Pull { group, history, scl: scl(0), base, through, beyond }
+}
+
+/// Returns a segment that has discarded what newer versions supersede, up to LSN 12.
+fn collected() -> Segment {
+    let mut segment = segment();
+    give_durably(&mut segment, append(&[11, 12]));
+    let (epoch, vdl) = (epoch(0), vdl(12));
+    let floor = GarbageFloor::of(Pgmrpl::of(vdl, []), &Holds::new());
+    let told = Append { epoch, group: GROUP, vdl, floor, records: vec![] };
+    give_durably(&mut segment, ToSegment::Append(told));
+    step_durably(&mut segment, SegmentInput::Collect);
+    assert_eq!(segment.durable().base(), lsn(12));
+    assert_eq!(segment.durable().records(), [record(12)]);
+    assert_eq!(segment.durable().scl(), scl(12));
+    segment
+}
+
+fn give_durably(segment: &mut Segment, message: ToSegment) {
+    let from = Peer::Writer(epoch(0));
+    step_durably(segment, SegmentInput::Receive { from, message });
+}
+
+fn step_durably(segment: &mut Segment, input: SegmentInput) {
+    let mut effects = Vec::new();
+    segment.step(input, &mut effects);
+    for effect in effects {
+        if let SegmentEffect::Persist { id, .. } = effect {
+            segment.step(SegmentInput::Durable(id), &mut Vec::new());
+        }
+    }
+}
+
 /// Returns a record of epoch number 0 that a segment with that history takes: the first such LSN
 /// is 11, and the group's chain has no hole.
 fn record(lsn: u64) -> Record {
@@ -94,7 +134,8 @@ fn record(lsn: u64) -> Record {
 }
 
 fn append_of(records: Vec<Record>) -> ToSegment {
-    ToSegment::Append(Append { epoch: epoch(0), group: GROUP, vdl: vdl(0), records })
+    let floor = GarbageFloor::ZERO;
+    ToSegment::Append(Append { epoch: epoch(0), group: GROUP, vdl: vdl(0), floor, records })
 }
 
 fn append(lsns: &[u64]) -> ToSegment {
@@ -107,7 +148,8 @@ fn install(history: History) -> Install {
 
 fn pulled_of(group: PgId, history: History, records: Vec<Record>) -> Pulled {
     let membership = membership(&history);
-    Pulled { group, history, end: Lsn::ZERO, membership, vdl: vdl(0), records }
+    let (end, base, after) = (lsn(0), lsn(0), lsn(0));
+    Pulled { group, history, end, membership, vdl: vdl(0), base, after, records }
 }
 
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
@@ -155,6 +197,7 @@ fn refusal_of(effects: &[SegmentEffect]) -> Option<Refusal> {
         SegmentEffect::SendWriter { message: ToWriter::Refused { refusal, .. }, .. }
         | SegmentEffect::Unusable(refusal) => Some(*refusal),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendSegment { .. }
         | SegmentEffect::SendWriter { .. } => None,
     })
@@ -197,12 +240,18 @@ fn provoke(name: &str) -> Vec<Refusal> {
     let seal = |epoch, group| ToSegment::Seal(Seal { epoch, group });
     match name {
         "Annulled" => vec![refused(segment(), append(&[10]))],
+        "Collected" => vec![refused(collected(), {
+            let (epoch, ticket, page) = (epoch(0), Ticket::new(1), PageId::new(0));
+            let (read_point, needed) = (ReadPoint::at(vdl(11)), lsn(11));
+            ToSegment::Read(Read { epoch, group: GROUP, ticket, page, read_point, needed })
+        })],
         "Behind" => vec![
             refused(sealed(), {
                 ToSegment::Append(Append {
                     epoch: epoch(1),
                     group: GROUP,
                     vdl: vdl(0),
+                    floor: GarbageFloor::ZERO,
                     records: vec![],
                 })
             }),
@@ -297,7 +346,8 @@ fn provoke(name: &str) -> Vec<Refusal> {
             refused(segment(), pulled(history(2), vec![])),
             refused(segment(), {
                 let beyond = [11, 12, 13].map(Lsn::new).to_vec();
-                ToSegment::Pull(Pull { group: GROUP, history: epoch(0), scl: scl(0), beyond })
+                let (history, scl, base, through) = (epoch(0), scl(0), lsn(0), lsn(0));
+                ToSegment::Pull(Pull { group: GROUP, history, scl, base, through, beyond })
             }),
         ],
         "Overloaded" => vec![
@@ -307,7 +357,8 @@ fn provoke(name: &str) -> Vec<Refusal> {
         "WrongGroup" => vec![
             refused(segment(), {
                 let (epoch, vdl) = (epoch(0), vdl(0));
-                ToSegment::Append(Append { epoch, group: OTHER, vdl, records: vec![] })
+                let floor = GarbageFloor::ZERO;
+                ToSegment::Append(Append { epoch, group: OTHER, vdl, floor, records: vec![] })
             }),
             refused(segment(), append_of(vec![foreign])),
             refused(segment(), seal(epoch(1), OTHER)),
@@ -337,6 +388,7 @@ fn check_contents(refusal: Refusal) {
         Refusal::BeyondLimit { lsn, limit } => {
             assert_eq!((lsn, limit), (Lsn::new(15), Lsn::new(14)));
         }
+        Refusal::Collected { base } => assert_eq!(base, Lsn::new(12)),
         Refusal::Conflict { lsn } => assert_eq!(lsn, Lsn::new(11)),
         Refusal::EpochAhead { heard } => assert_eq!(heard, epoch(0)),
         Refusal::Fenced { promised } => assert_eq!(promised, epoch(1)),
@@ -378,8 +430,7 @@ fn a_refusal_names_the_request() {
 /// What can't be answered must be dropped: a pull of another group, or one that a writer sends.
 #[test]
 fn a_pull_that_nobody_can_have_sent_is_dropped() {
-    let pull =
-        |group| ToSegment::Pull(Pull { group, history: epoch(0), scl: scl(0), beyond: vec![] });
+    let pull = |group| ToSegment::Pull(pull(group, epoch(0)));
     let mut segment = segment();
     let before = segment.clone();
     assert_eq!(give(&mut segment, pull(OTHER)), []);
@@ -393,7 +444,7 @@ fn a_pull_that_nobody_can_have_sent_is_dropped() {
 /// A segment whose history is older would annul nothing of what it sends: it says so instead.
 #[test]
 fn a_pull_from_a_segment_that_is_behind_is_answered_with_behind() {
-    let pull = Pull { group: GROUP, history: epoch(1), scl: scl(0), beyond: vec![] };
+    let pull = pull(GROUP, epoch(1));
     let effects = give(&mut segment(), ToSegment::Pull(pull));
     let message = ToSegment::Behind { group: GROUP, history: epoch(0) };
     assert_eq!(effects, [SegmentEffect::SendSegment { to: at(1), message }]);
@@ -406,7 +457,9 @@ fn command(writer: &mut Writer, input: WriterInput) -> Option<CommandRefusal> {
     writer.step(input, &mut effects);
     effects.into_iter().find_map(|effect| match effect {
         WriterEffect::Report(Report::Refused(refusal)) => Some(refusal),
-        WriterEffect::Report(_) | WriterEffect::Send { .. } => None,
+        WriterEffect::Report(_) | WriterEffect::Send { .. } | WriterEffect::SendReader { .. } => {
+            None
+        }
     })
 }
 
@@ -631,6 +684,11 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
     };
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     match wanted {
+        CorruptImage::Base => {
+            let (promised, vdl, base) = (epoch(0), vdl(0), lsn(1));
+            let write = SegmentWrite { promised, vdl, base, ..SegmentWrite::default() };
+            vec![image.apply(&write)]
+        }
         CorruptImage::Conflict { .. } => {
             let other = Record { cpl: false, ..record(11) };
             vec![apply(&mut image, None, vec![record(11), other])]
@@ -665,6 +723,7 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
 fn every_corrupt_image_is_recognised() {
     let lsn = Lsn::new(11);
     let all = [
+        CorruptImage::Base,
         CorruptImage::Conflict { lsn },
         CorruptImage::Full,
         CorruptImage::History,

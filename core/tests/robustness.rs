@@ -12,10 +12,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
-use quorate_core::consistency::ReadPoint;
+use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint};
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::hold::Holds;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
@@ -157,11 +158,13 @@ fn unlikely_history() -> impl Strategy<Value = History> {
 }
 
 fn any_append() -> impl Strategy<Value = Append> {
-    (any_epoch(), any_group(), any_number()).prop_flat_map(|(epoch, group, number)| {
+    let parts = (any_epoch(), any_group(), any_number(), any_number());
+    parts.prop_flat_map(|(epoch, group, number, floors)| {
         any_records(epoch).prop_map(move |records| Append {
             epoch,
             group,
             vdl: vdl(number),
+            floor: floor(floors.min(number)),
             records,
         })
     })
@@ -172,14 +175,21 @@ fn membership(history: &History) -> Membership {
     Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch())
 }
 
+fn floor(number: u64) -> GarbageFloor {
+    GarbageFloor::of(Pgmrpl::of(vdl(number), []), &Holds::new())
+}
+
 fn any_pulled() -> impl Strategy<Value = Pulled> {
-    (any_group(), any_history(), any_number()).prop_flat_map(|(group, history, number)| {
+    let parts = (any_group(), any_history(), any_number(), any_lsn(), any_lsn());
+    parts.prop_flat_map(|(group, history, number, base, after)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
             end: history.after(),
             group,
             history: history.clone(),
             membership: membership(&history),
             vdl: vdl(number),
+            base,
+            after,
             records,
         })
     })
@@ -208,9 +218,9 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
             let (end, membership) = (history.after(), membership(of));
             ToSegment::Install(Install { group, history, end, tip: None, membership })
         }),
-        1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
-            .prop_map(|(group, history, end, beyond)| {
-                ToSegment::Pull(Pull { group, history, scl: scl(end), beyond })
+        1 => (any_group(), any_epoch(), any_number(), any_lsn(), any_lsn(), vec(any_lsn(), 0..4))
+            .prop_map(|(group, history, end, base, through, beyond)| {
+                ToSegment::Pull(Pull { group, history, scl: scl(end), base, through, beyond })
             }),
         4 => any_pulled().prop_map(ToSegment::Pulled),
         1 => any_read().prop_map(ToSegment::Read),
@@ -222,6 +232,7 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
 fn any_segment_input() -> impl Strategy<Value = SegmentInput> {
     prop_oneof![
         3 => (0..5u64).prop_map(|id| SegmentInput::Durable(WriteId::new(id))),
+        1 => Just(SegmentInput::Collect),
         1 => any_position().prop_map(|from| SegmentInput::Pull { from }),
         6 => (any_peer(), any_to_segment())
             .prop_map(|(from, message)| SegmentInput::Receive { from, message }),

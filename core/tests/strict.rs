@@ -39,7 +39,9 @@ fn opened() -> Writer {
                             writer
                                 .step(WriterInput::Receive { group, from, message }, &mut effects);
                         }
-                        SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                        SegmentEffect::SendReader { .. }
+                        | SegmentEffect::SendSegment { .. }
+                        | SegmentEffect::Unusable(_) => {}
                     }
                 }
             }

@@ -2,7 +2,7 @@
 //! stopped a segment, or let its state grow without bound.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
@@ -72,14 +72,23 @@ fn record(lsn: u64, page: u64) -> Record {
 }
 
 fn append(record: Record) -> ToSegment {
-    ToSegment::Append(Append { epoch: E, group: G, vdl: Vdl::ZERO, records: vec![record] })
+    ToSegment::Append(Append {
+        epoch: E,
+        group: G,
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records: vec![record],
+    })
 }
 
 fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
     let (history, membership) = (history(), membership());
     let (end, vdl) = (Lsn::ZERO, Vdl::ZERO);
-    ToSegment::Pulled(Pulled { group: G, history, end, tip: None, membership, vdl, records })
+    let (base, after) = (Lsn::ZERO, Lsn::ZERO);
+    let pulled =
+        Pulled { group: G, history, end, tip: None, membership, vdl, base, after, records };
+    ToSegment::Pulled(pulled)
 }
 
 fn sync(segment: &mut Segment) {

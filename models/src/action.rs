@@ -5,6 +5,8 @@ use std::fmt;
 use quorate_core::id::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::reader::ReaderStep;
+
 /// One step. Segments are named by group and position, writers by the order of their epochs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Action {
@@ -28,6 +30,13 @@ pub enum Action {
         writer: u8,
         /// The LSN.
         target: u8,
+    },
+    /// A segment discards what its garbage floor allows.
+    Collect {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
     },
     /// A segment crashes and restarts.
     Crash {
@@ -88,6 +97,8 @@ pub enum Action {
         /// The one that answers.
         from: u8,
     },
+    /// Something of, or about, the reader.
+    Reader(ReaderStep),
     /// The next writer starts its recovery.
     Recover,
     /// A writer sends a segment again what it may lack.
@@ -142,6 +153,9 @@ impl fmt::Display for Action {
                     nth(writer)
                 )
             }
+            Self::Collect { group, position } => {
+                write!(out, "g{group}{} discards old versions", name(position))
+            }
             Self::Crash { group, position, survivors, torn } => {
                 let tail = if torn { ", the next one torn" } else { "" };
                 write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
@@ -166,6 +180,7 @@ impl fmt::Display for Action {
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
             }
+            Self::Reader(step) => step.fmt(out),
             Self::Recover => write!(out, "the next writer starts"),
             Self::Resend { writer, group, position } => {
                 write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))

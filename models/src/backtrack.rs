@@ -111,8 +111,8 @@ impl<R: Rules> World<R> {
         Ok(Some((machine, effects)))
     }
 
-    /// Returns what `writer` makes of the answers of its segments: of the first that gives one, of
-    /// each group. All that do must say the same.
+    /// Returns what `writer` makes of the answers of its segments. All that give one must say the
+    /// same.
     fn locate(
         &self,
         state: &State,
@@ -126,30 +126,32 @@ impl<R: Rules> World<R> {
             .drain(..)
             .filter_map(|effect| match effect {
                 WriterEffect::Send { group, message, .. } => Some((group, message)),
-                WriterEffect::Report(_) => None,
+                WriterEffect::Report(_) | WriterEffect::SendReader { .. } => None,
             })
             .collect();
         for (group, question) in questions {
             let from = Peer::Writer(writer.epoch());
-            let mut places = Vec::new();
+            let mut first = None;
             for position in 0..self.members() {
                 let index = self.slot_index(group.get() as usize, position);
                 let mut segment = self.slot(state, index).slot.segment.clone();
                 let input = SegmentInput::Receive { from, message: question.clone() };
                 let (answers, _) = self.run_segment(&mut segment, input);
                 let located = answers.into_iter().map(|(_, answer)| answer);
-                places.extend(located.filter(|it| matches!(it, ToWriter::Located { .. })));
+                for message in located.filter(|it| matches!(it, ToWriter::Located { .. })) {
+                    let from = position_of(u8::try_from(position).unwrap_or(u8::MAX));
+                    if !agree(first.get_or_insert_with(|| message.clone()), &message) {
+                        return Err(Flaw::NotAPrefix);
+                    }
+                    writer.step(WriterInput::Receive { group, from, message }, &mut effects);
+                }
             }
-            let Some(first) = places.first().cloned() else { return Ok(None) };
-            if places.iter().any(|place| !agree(place, &first)) {
-                return Err(Flaw::NotAPrefix);
-            }
-            let from = position_of(0);
-            writer.step(WriterInput::Receive { group, from, message: first }, &mut effects);
         }
         Ok(effects.into_iter().find_map(|effect| match effect {
             WriterEffect::Report(Report::Located { backtrack, .. }) => Some(backtrack),
-            WriterEffect::Report(_) | WriterEffect::Send { .. } => None,
+            WriterEffect::Report(_)
+            | WriterEffect::Send { .. }
+            | WriterEffect::SendReader { .. } => None,
         }))
     }
 }

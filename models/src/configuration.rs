@@ -2,7 +2,9 @@
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::hold::{HoldName, Holds};
 use quorate_core::id::InstanceId;
+use quorate_core::lsn::Lsn;
 use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
 
@@ -139,6 +141,18 @@ pub struct Configuration {
     pub resend: bool,
     /// Strict reads in all.
     pub strict_reads: u8,
+    /// How often the reader, if there is one, may begin a stream.
+    pub attaches: u8,
+    /// Whether the reader caches pages. What it would read is judged in every state anyway.
+    pub caches: bool,
+    /// Whether messages of a stream arrive in order, as they do over one connection.
+    pub in_order: bool,
+    /// How often a writer may take the reader for dead.
+    pub expels: u8,
+    /// Whether writers raise the garbage floor and segments discard what is under it.
+    pub collect: bool,
+    /// A named floor at this LSN, for ever.
+    pub hold: Option<u64>,
     /// Whether all recoveries use one counter and differ in their instance only.
     pub one_counter: bool,
     /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
@@ -190,6 +204,12 @@ impl Configuration {
         publish: false,
         resend: false,
         strict_reads: 0,
+        attaches: 0,
+        caches: true,
+        in_order: false,
+        expels: 0,
+        collect: false,
+        hold: None,
         one_counter: false,
         seals_stop: false,
         symmetric: true,
@@ -239,6 +259,19 @@ impl Configuration {
     fn records_max(&self) -> u32 {
         let longest = self.mtrs.iter().map(|mtr| mtr.len()).max().unwrap_or(1);
         u32::try_from(longest).unwrap_or(1).saturating_mul(u32::from(self.writes)).max(1)
+    }
+
+    /// Returns what every writer is told to hold, as soon as it is open.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        let held = self.hold.map(|lsn| Holds::new().with(HoldName::Backtrack, Lsn::new(lsn)));
+        held.unwrap_or_default()
+    }
+
+    /// Returns the number of the writer with this epoch.
+    #[must_use]
+    pub fn number(&self, epoch: VolumeEpoch) -> Option<u8> {
+        (0..self.epochs).find(|index| self.epoch(*index) == epoch)
     }
 
     /// Returns the epoch of writer number `index`.

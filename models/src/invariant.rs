@@ -34,7 +34,7 @@ pub enum Property {
     Completeness,
     /// P1: what was acknowledged is found by every recovery from every read quorum.
     Durability,
-    /// P7: no truncated record comes back.
+    /// P7: no truncated record comes back, and nothing that may be needed is discarded.
     Garbage,
     /// Whatever a broken peer sends is refused and changes nothing.
     Hostile,
@@ -109,10 +109,13 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
         return Some(Property::of_flaw(flaw));
     }
     let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
+    let kept = || (!garbage::is_kept(world, state)).then_some(Property::Garbage);
     of_slots
         .or_else(|| of_quorums(world, state))
         .or_else(|| of_writers(world, state))
         .or_else(|| membership::broken(world, state))
+        .or_else(kept)
+        .or_else(|| reads::broken_of_reader(world, state))
 }
 
 /// Evaluates the properties of a single segment, once for each distinct one.

@@ -13,6 +13,7 @@ pub mod configuration;
 mod intern;
 pub mod invariant;
 mod machine;
+mod reader;
 mod script;
 pub mod step;
 pub mod story;

@@ -1,13 +1,12 @@
 //! The steps of a model: which there are in a state, and what each does. Every one of them runs
 //! the core's own machines.
 
-use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{Incarnation, PageId, PgId, Position, SegmentSet, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
-use quorate_core::message::{Peer, ToSegment};
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
@@ -17,6 +16,8 @@ use stateright::{Model, Property};
 pub use crate::action::Action;
 use crate::configuration::{Configuration, Granularity};
 use crate::invariant;
+use crate::machine::writer_message;
+pub use crate::reader::ReaderStep;
 use crate::volume_spec::{EpochLog, Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
@@ -57,10 +58,12 @@ impl<R: Rules> World<R> {
             }
         }
         assert_eq!(writer.phase(), PhaseName::Open, "the first writer opens");
+        self.tell_holds(&mut writer);
         let mut state = State {
             slots: [u32::MAX; SLOTS],
             writers: [u32::MAX; WRITERS],
             volume: 0,
+            reader: u32::MAX,
             budget: Budget {
                 writers: 1,
                 writes: self.configuration.writes,
@@ -70,6 +73,8 @@ impl<R: Rules> World<R> {
                 steps: self.configuration.steps_max,
                 losses: self.configuration.losses,
                 backtracks: self.configuration.backtracks,
+                attaches: self.configuration.attaches,
+                expels: self.configuration.expels,
             },
             flaw: None,
             canonical: 0,
@@ -81,7 +86,10 @@ impl<R: Rules> World<R> {
             state.set_slot(index, self.intern_slot(slot));
         }
         // Every message so far has reached every segment and would change nothing.
-        state.set_writer(0, self.intern_writer(writer, Vec::new(), &[]));
+        state.set_writer(0, self.intern_writer(writer, Vec::new(), Vec::new(), &[]));
+        if self.configuration.attaches > 0 {
+            state.reader = self.new_reader();
+        }
         let volume =
             Volume::default().step(0, &Event::Opened(Lsn::ZERO, Vec::new())).unwrap_or_default();
         state.volume = self.volumes.intern(volume);
@@ -176,7 +184,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Runs a command of writer `index`; `what` tells apart the commands of one writer.
-    fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
+    pub(crate) fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
         let writer = state.writer(usize::from(index));
         let key = u64::from(writer) << 32 | what << 4 | u64::from(index);
         let outcome = self.memos.command.get_or(key, || self.step_writer(writer, index, input));
@@ -228,6 +236,10 @@ impl<R: Rules> World<R> {
                 next.budget.backtracks = next.budget.backtracks.checked_sub(1)?;
                 self.backtrack(&mut next, writer, target)?;
             }
+            Action::Collect { group, position } => {
+                let outcome = self.collect(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+            }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
                 let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
@@ -267,6 +279,7 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, into), outcome.slot);
                 self.apply_replies(&mut next, group, into, outcome.replies);
             }
+            Action::Reader(step) => self.take_reader(state, &mut next, step)?,
             Action::Recover => self.recover(&mut next),
             Action::Resend { writer, group, position } => {
                 let what = 64 | u64::from(group) << 3 | u64::from(position);
@@ -305,6 +318,7 @@ impl<R: Rules> World<R> {
         let is_same = next.slots == state.slots
             && next.writers == state.writers
             && next.volume == state.volume
+            && next.reader == state.reader
             && next.flaw == state.flaw;
         if is_same {
             return None;
@@ -334,7 +348,7 @@ impl<R: Rules> World<R> {
         effects: &[WriterEffect],
     ) {
         let number = next.budget.writers;
-        let writer = self.intern_writer(machine, Vec::new(), effects);
+        let writer = self.intern_writer(machine, Vec::new(), Vec::new(), effects);
         next.set_writer(usize::from(number), writer);
         next.budget.writers = number.saturating_add(1);
     }
@@ -410,6 +424,9 @@ impl<R: Rules> World<R> {
             }
             if state.budget.losses > 0 {
                 actions.push(Action::Lose { group, position });
+            }
+            if self.configuration.collect {
+                actions.push(Action::Collect { group, position });
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
@@ -497,6 +514,7 @@ impl<R: Rules> Model for World<R> {
         for group in 0..as_u8(self.configuration.groups as usize) {
             self.push_segment_actions(state, group, actions);
         }
+        self.push_reader_actions(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -509,29 +527,9 @@ impl<R: Rules> Model for World<R> {
 }
 
 /// Segments with equal keys are exchangeable: steps of the first one stand for all.
-fn is_first(keys: &[u64], position: usize) -> bool {
+pub(crate) fn is_first(keys: &[u64], position: usize) -> bool {
     let key = keys.get(position);
     keys.iter().take(position).all(|other| Some(other) != key)
-}
-
-pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
-    let from = Peer::Writer(VolumeEpoch::ZERO);
-    SegmentInput::Receive { from, message: message.clone() }
-}
-
-pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
-    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
-}
-
-pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
-    let mut effects = Vec::new();
-    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
-    effects.into_iter().find_map(|effect| match effect {
-        SegmentEffect::SendSegment { message, .. } => Some(message),
-        SegmentEffect::Persist { .. }
-        | SegmentEffect::SendWriter { .. }
-        | SegmentEffect::Unusable(_) => None,
-    })
 }
 
 pub(crate) fn position_of(position: u8) -> Position {
@@ -541,6 +539,6 @@ pub(crate) fn position_of(position: u8) -> Position {
     }
 }
 
-fn as_u8(count: usize) -> u8 {
+pub(crate) fn as_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }

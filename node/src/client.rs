@@ -17,7 +17,7 @@ use crate::status::Blocking;
 use crate::volume::{Committed, Consistency, PageImage, PageVersion};
 use crate::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, PageSum, Question,
-    WriterStatus,
+    ReaderStatus, WriterStatus,
 };
 use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, WireError};
 
@@ -71,6 +71,8 @@ impl From<WireError> for ClientError {
 pub enum Outcome {
     /// The page that was asked for.
     Page(PageVersion),
+    /// How the reader is, if it is one that was asked.
+    Reader(ReaderStatus),
     /// The writer refuses.
     Refused(ClientRefusal),
     /// How the writer is.
@@ -177,6 +179,7 @@ impl Client {
             Answer::Page { page, read_point, lsn } => {
                 Outcome::Page(PageVersion { page: page.page, read_point, lsn, bytes })
             }
+            Answer::Reader(status) => Outcome::Reader(status),
             Answer::Refused(refusal) => Outcome::Refused(refusal),
             Answer::Status(status) => Outcome::Status(status),
             Answer::Written(committed) => Outcome::Written(committed),
@@ -199,9 +202,10 @@ impl Client {
                 Ok(version)
             }
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            (
+                _,
+                Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+            ) => Err(ClientError::Unexpected),
         }
     }
 
@@ -214,9 +218,10 @@ impl Client {
         match self.receive()? {
             (ticket, Outcome::Written(committed)) if ticket == asked => Ok(committed),
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            (
+                _,
+                Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+            ) => Err(ClientError::Unexpected),
         }
     }
 
@@ -237,7 +242,24 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Written(_) => Err(ClientError::Unexpected),
+            Outcome::Page(_) | Outcome::Reader(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
+        }
+    }
+
+    /// Asks a reader how it is, and waits for it; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it doesn't say, or is a writer.
+    pub fn reader_status(&mut self) -> Result<ReaderStatus, ClientError> {
+        self.ask_status()?;
+        match self.receive()?.1 {
+            Outcome::Reader(status) => Ok(status),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 }

@@ -289,6 +289,14 @@ impl<L: LogFile> SegmentLog<L> {
         assert!(self.durable <= self.tail);
     }
 
+    /// Forgets where the payloads of records at or under `base` are, but for those that `is_held`
+    /// names. Their bytes stay in the log.
+    pub fn forget(&mut self, base: Lsn, is_held: impl Fn(Lsn) -> bool) {
+        let kept = self.payloads.split_off(&base.plus(1).unwrap_or(base));
+        self.payloads.retain(|lsn, _| is_held(*lsn));
+        self.payloads.extend(kept);
+    }
+
     /// Takes what the segment holds now, and so may acknowledge. Later frames say so.
     ///
     /// It must be durable: after [`SegmentLog::settle`], and nothing of what is on its way.

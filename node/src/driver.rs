@@ -23,17 +23,16 @@ use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welc
 mod caller;
 mod error;
 mod opening;
+mod upkeep;
 
 use caller::{
     Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
 };
 pub use error::NodeError;
+use upkeep::MARK_AFTER;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
-
-/// How long after its last write an idle segment marks its log as durable.
-const MARK_AFTER: Duration = Duration::from_millis(50);
 
 /// How long after a writer's last records a segment without holes asks its peers again.
 const QUIET: Duration = Duration::from_millis(50);
@@ -62,6 +61,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     wrote: (u64, Moment),
     /// The epoch of the segment's history at the last turn.
     history: VolumeEpoch,
+    /// When old versions are discarded next, however few there are.
+    collect_at: Moment,
     /// When a writer last sent records.
     appended: Moment,
     listener: E::Listener,
@@ -124,6 +125,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             gossip_after: 0,
             marked: 0,
             wrote: (0, now),
+            collect_at: now,
             appended: now,
             env,
             config,
@@ -245,11 +247,21 @@ impl<E: Environment, R: Rules> Node<E, R> {
                     Some(LinkEvent::Down) => self.gossip.lost(position),
                     // Somebody to ask.
                     Some(LinkEvent::Up(_)) => {}
+                    Some(LinkEvent::UpToWriter(_)) => self.give_up_on(position),
                     Some(LinkEvent::Frame(frame)) => self.take_answer(position, *frame)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Ends the link to somebody who is no segment, or speaks out of turn.
+    fn give_up_on(&mut self, position: Position) {
+        let now = self.env.now();
+        if let Some(link) = self.links.get_mut(&position) {
+            link.fail(&mut self.env, now);
+        }
+        self.gossip.lost(position);
     }
 
     fn take_answer(&mut self, from: Position, frame: Frame) -> Result<(), NodeError> {
@@ -266,12 +278,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
             | Envelope::Welcome(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
-            | Envelope::ToClient(_) => {
-                let now = self.env.now();
-                if let Some(link) = self.links.get_mut(&from) {
-                    link.fail(&mut self.env, now);
-                }
-                self.gossip.lost(from);
+            | Envelope::FromReader(_)
+            | Envelope::ToClient(_)
+            | Envelope::ToReader(_) => {
+                self.give_up_on(from);
                 return Ok(());
             }
         };
@@ -375,8 +385,14 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 }
                 self.give(token, Peer::Writer(epoch), message, &frame.payload)
             }
+            (CallerRole::Reader(reader), Envelope::ToSegment(message @ ToSegment::Read(_))) => {
+                self.give(token, Peer::Reader(reader), message, &frame.payload)
+            }
             (
-                CallerRole::Observer | CallerRole::Segment(_) | CallerRole::Writer { .. },
+                CallerRole::Observer
+                | CallerRole::Reader(_)
+                | CallerRole::Segment(_)
+                | CallerRole::Writer { .. },
                 Envelope::Hello(_)
                 | Envelope::Refused(_)
                 | Envelope::Status(_)
@@ -385,7 +401,9 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 | Envelope::Welcome(_)
                 | Envelope::ClientWelcome(_)
                 | Envelope::FromClient(_)
-                | Envelope::ToClient(_),
+                | Envelope::FromReader(_)
+                | Envelope::ToClient(_)
+                | Envelope::ToReader(_),
             ) => Ok(None),
         }
     }
@@ -423,6 +441,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         let role = match hello.role {
             // A client has been turned away above.
             Role::Observer | Role::Client => CallerRole::Observer,
+            Role::Reader { reader } => CallerRole::Reader(reader),
             Role::Segment { position } => CallerRole::Segment(position),
             Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
         };
@@ -485,6 +504,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.is_impaired = false;
             self.env.say(&error::repaired(&self.config.directory));
         }
+        self.collect(now)?;
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -503,25 +523,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.deliver(None);
         }
         Ok(())
-    }
-
-    /// Sets a mark once a segment that has written is idle.
-    fn mark(&mut self, now: Moment) -> Result<(), NodeError> {
-        let submitted = self.host.submitted();
-        if self.wrote.0 != submitted {
-            self.wrote = (submitted, now);
-        }
-        if self.is_mark_due() && now.since(self.wrote.1) >= MARK_AFTER {
-            let marked = self.host.mark();
-            self.check(marked)?;
-            self.marked = self.host.submitted();
-        }
-        Ok(())
-    }
-
-    fn is_mark_due(&self) -> bool {
-        let submitted = self.host.submitted();
-        submitted > self.marked && submitted == self.host.settled()
     }
 
     /// Returns whether asking a peer may bring something: records are missing, or none have come

@@ -8,7 +8,7 @@
 //! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
 //! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
 //! [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
-//! it) and [`client`] (of such a process), [`status`], [`cluster`] and [`demo`].
+//! it), [`reader`] (a process that follows one) and [`client`] (of such processes), [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
 pub mod answer;
@@ -33,6 +33,7 @@ mod interleavings;
 mod link;
 pub mod mailbox;
 pub mod payload;
+pub mod reader;
 pub mod simulation;
 pub mod source;
 pub mod status;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::connection::Connection;
 use crate::env::{Environment, Token};
+use crate::wire::client::ClientWelcome;
 use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Welcome};
 
 /// How long to wait before the first new attempt; doubled with every failure.
@@ -91,8 +92,10 @@ pub(crate) enum LinkEvent {
     Down,
     /// A frame came.
     Frame(Box<Frame>),
-    /// It came up.
+    /// It came up, to a segment.
     Up(Welcome),
+    /// It came up, to a writer process.
+    UpToWriter(ClientWelcome),
 }
 
 impl<S: crate::env::Stream> Link<S> {
@@ -202,6 +205,12 @@ impl<S: crate::env::Stream> Link<S> {
                 self.failures = 0;
                 self.refusal = None;
                 LinkEvent::Up(*welcome)
+            }
+            (State::Greeting { token, connection, .. }, Envelope::ClientWelcome(welcome)) => {
+                self.state = State::Up { token, connection, life: Life::new(now) };
+                self.failures = 0;
+                self.refusal = None;
+                LinkEvent::UpToWriter(*welcome)
             }
             (State::Up { token, connection, life }, _) => {
                 self.state = State::Up { token, connection, life };

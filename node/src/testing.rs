@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use quorate_core::consistency::{Scl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PageId, PgId, Position};
@@ -124,6 +124,8 @@ pub(crate) fn status() -> Status {
         heard: VolumeEpoch::ZERO,
         promised: VolumeEpoch::ZERO,
         history: VolumeEpoch::ZERO,
+        base: Lsn::ZERO,
+        floor: GarbageFloor::ZERO,
         records: 0,
         log_bytes: 0,
         history_ranges: 0,
@@ -192,6 +194,7 @@ pub(crate) fn message(index: u64, payload: &[u8]) -> Envelope {
         epoch: epoch(1),
         group: PgId::new(0),
         vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
         records: vec![record(index + 1, index, 1, payload)],
     }))
 }

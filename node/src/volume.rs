@@ -29,7 +29,7 @@ use crate::mailbox::Mailbox;
 use crate::wire::HelloRefusal;
 
 mod bounds;
-mod callers;
+pub(crate) mod callers;
 mod check;
 pub mod driver;
 mod flow;
@@ -38,7 +38,7 @@ mod latency;
 mod points;
 mod reads;
 mod recovery;
-mod reply;
+pub(crate) mod reply;
 
 use driver::VolumeDriver;
 pub use points::PointError;

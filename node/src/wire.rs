@@ -24,11 +24,12 @@
 //! length lies at most about three times what did come, in all less than two of the longest frames:
 //! `node/tests/hostile.rs` counts for each kind of envelope.
 
-use quorate_core::consistency::{Scl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::id::{InstanceId, PgId, Position, ReaderId};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,7 +42,7 @@ pub mod client;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
@@ -105,8 +106,13 @@ pub enum Role {
         /// The writer process.
         instance: InstanceId,
     },
-    /// A client of a writer process.
+    /// A client of a writer process or of a reader process.
     Client,
+    /// A reader.
+    Reader {
+        /// The reader process.
+        reader: ReaderId,
+    },
 }
 
 /// The answer to a [`Hello`] that reached whom it meant.
@@ -137,6 +143,10 @@ pub struct Status {
     pub history: VolumeEpoch,
     /// The ranges of its history.
     pub history_ranges: u64,
+    /// At or under it, only the newest version of each page is left.
+    pub base: Lsn,
+    /// The garbage floor that its writer has told since it started.
+    pub floor: GarbageFloor,
     /// The records that it holds.
     pub records: u64,
     /// The bytes of its log.
@@ -200,6 +210,10 @@ pub enum Envelope {
     FromClient(ClientRequest),
     /// The answer to a request of a client.
     ToClient(ClientReply),
+    /// A message between machines, to a reader.
+    ToReader(ToReader),
+    /// A message between machines, of a reader to the writer that it follows.
+    FromReader(FromReader),
 }
 
 impl Envelope {
@@ -209,7 +223,9 @@ impl Envelope {
         match self {
             Self::ToSegment(ToSegment::Append(append)) => &append.records,
             Self::ToSegment(ToSegment::Pulled(pulled)) => &pulled.records,
-            Self::ToWriter(ToWriter::Read { version, .. }) => version.as_slice(),
+            Self::ToWriter(ToWriter::Read { version, .. })
+            | Self::ToReader(ToReader::Read { version, .. }) => version.as_slice(),
+            Self::ToReader(ToReader::Redo(redo)) => &redo.records,
             Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
@@ -233,7 +249,11 @@ impl Envelope {
             | Self::Welcome(_)
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
-            | Self::ToClient(_) => &[],
+            | Self::FromReader(_)
+            | Self::ToClient(_)
+            | Self::ToReader(
+                ToReader::Refused { .. } | ToReader::Standing { .. } | ToReader::Start(_),
+            ) => &[],
         }
     }
 
@@ -251,14 +271,17 @@ impl Envelope {
                 ..
             })
             | Self::ToClient(ClientReply {
-                answer: Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
+                answer:
+                    Answer::Reader(_) | Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
                 ..
             })
             | Self::ClientWelcome(_)
+            | Self::FromReader(_)
             | Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
             | Self::StatusRequest
+            | Self::ToReader(_)
             | Self::ToSegment(_)
             | Self::ToWriter(_)
             | Self::Welcome(_) => &[],

@@ -9,15 +9,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use quorate_core::consistency::{ReadPoint, Scl, Vcl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
-use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket};
+use quorate_core::hold::Holds;
+use quorate_core::id::{
+    Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
+};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, MembershipEpoch, Step};
 use quorate_core::message::{
-    Append, Confirm, Install, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
+    Append, Confirm, FromReader, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start,
+    ToReader, ToSegment, ToWriter,
 };
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
@@ -30,7 +34,7 @@ use quorate_node::payload;
 use quorate_node::volume::{Committed, Consistency};
 use quorate_node::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, PageSum,
-    Question, SegmentView, WriterStatus,
+    Question, ReaderStatus, SegmentView, WriterStatus,
 };
 use quorate_node::wire::{self, Decoded, Envelope, Hello, HelloRefusal, Role, Status, Welcome};
 
@@ -56,6 +60,11 @@ fn record() -> Record {
     }
 }
 
+/// A floor of LSN zero: any other has to be made of a VDL.
+fn floor() -> GarbageFloor {
+    GarbageFloor::of(Pgmrpl::of(Vdl::ZERO, []), &Holds::new())
+}
+
 fn history() -> History {
     let range = |counter, after, through| {
         TruncationRange::new(epoch(counter), Lsn::new(after), Lsn::new(through)).unwrap()
@@ -76,6 +85,8 @@ fn status() -> Status {
         heard: epoch(3),
         promised: epoch(2),
         history: epoch(1),
+        base: Lsn::new(0x53),
+        floor: floor(),
         records: 0x51,
         log_bytes: 0x52,
         history_ranges: 0x53,
@@ -100,8 +111,9 @@ fn envelopes() -> Vec<Envelope> {
     let geometry = config::geometry(2).unwrap();
     let read_point = ReadPoint::at(vdl);
     let (page, needed) = (PageId::new(0x31), Lsn::new(0x4142));
+    let (base, through) = (Lsn::new(0x4130), Lsn::new(0x4120));
     let to_segment = [
-        ToSegment::Append(Append { epoch, group, vdl, records: records.clone() }),
+        ToSegment::Append(Append { epoch, group, vdl, floor: floor(), records: records.clone() }),
         ToSegment::Behind { group, history: epoch },
         ToSegment::Confirm(Confirm { epoch, group, ticket }),
         ToSegment::Install(Install {
@@ -110,13 +122,15 @@ fn envelopes() -> Vec<Envelope> {
             end: needed,
             membership: membership(),
         }),
-        ToSegment::Pull(Pull { group, history: epoch, scl, beyond: vec![needed] }),
+        ToSegment::Pull(Pull { group, history: epoch, scl, base, through, beyond: vec![needed] }),
         ToSegment::Pulled(Pulled {
             group,
             history: history(),
             end: needed,
             membership: membership(),
             vdl,
+            base,
+            after: through,
             records: records.clone(),
         }),
         ToSegment::Read(Read { epoch, group, ticket, page, read_point, needed }),
@@ -143,6 +157,7 @@ fn envelopes() -> Vec<Envelope> {
         refused(None, Refusal::BeyondLimit { lsn, limit: Lsn::new(0x81) }),
         refused(None, Refusal::Conflict { lsn }),
         refused(None, Refusal::EpochAhead { heard: epoch }),
+        refused(Some(ticket), Refusal::Collected { base }),
         refused(None, Refusal::Fenced { promised: epoch }),
         refused(None, Refusal::Full),
         refused(None, Refusal::HistoryFull),
@@ -157,6 +172,7 @@ fn envelopes() -> Vec<Envelope> {
     let own = [
         hello(Role::Observer),
         hello(Role::Segment { position: position() }),
+        hello(Role::Reader { reader: ReaderId::new(0x92) }),
         hello(Role::Writer { instance: InstanceId::new(0x91) }),
         Envelope::Refused(HelloRefusal::Full),
         Envelope::Refused(HelloRefusal::OtherVersion),
@@ -166,9 +182,34 @@ fn envelopes() -> Vec<Envelope> {
         Envelope::StatusRequest,
         Envelope::Welcome(Welcome { geometry, status: status() }),
     ];
+    let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
+    let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, records: vec![record()] };
+    let mut scls = Positions::default();
+    *scls.at_mut(position()) = Some(needed);
+    let to_reader = [
+        ToReader::Read { epoch, ticket, page, read_point, version: Some(record()) },
+        ToReader::Redo(redo),
+        ToReader::Refused { epoch, ticket, refusal: Refusal::Collected { base } },
+        ToReader::Standing { epoch, group, scls },
+        ToReader::Start(start),
+    ];
+    let to_reader = to_reader.into_iter().map(Envelope::ToReader);
+    let from_reader = [
+        FromReader::Attach { floor: None },
+        FromReader::Attach { floor: Some(read_point) },
+        FromReader::Detach,
+        FromReader::Release { epoch, floor: read_point },
+    ];
+    let from_reader = from_reader.into_iter().map(Envelope::FromReader);
     let to_segment = to_segment.into_iter().map(Envelope::ToSegment);
     let to_writer = to_writer.into_iter().map(Envelope::ToWriter);
-    own.into_iter().chain(to_segment).chain(to_writer).chain(with_clients()).collect()
+    own.into_iter()
+        .chain(to_reader)
+        .chain(from_reader)
+        .chain(to_segment)
+        .chain(to_writer)
+        .chain(with_clients())
+        .collect()
 }
 
 /// Returns what clients and writer processes say to each other.
@@ -192,7 +233,18 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         Answer::Refused(ClientRefusal::OutOfLsns),
         Answer::Refused(ClientRefusal::Overtaken { by: epoch(3) }),
         Answer::Refused(ClientRefusal::Oversized),
+        Answer::Refused(ClientRefusal::Reader),
         Answer::Refused(ClientRefusal::Stopped),
+        Answer::Refused(ClientRefusal::Unanswered),
+        Answer::Reader(ReaderStatus {
+            epoch: epoch(2),
+            vdl: Vdl::ZERO,
+            floor: ReadPoint::at(Vdl::ZERO),
+            is_following: true,
+            streams: 0xb1,
+            pages: 0xb2,
+            reads_under_way: 0xb3,
+        }),
         Answer::Status(Box::new(writer_status())),
         Answer::Written(Committed { first: lsn, cpl: lsn }),
     ];
@@ -238,6 +290,12 @@ const fn kind(envelope: &Envelope) -> &'static str {
         Envelope::Status(_) => "status",
         Envelope::StatusRequest => "status-request",
         Envelope::ToClient(_) => "to-client",
+        Envelope::FromReader(_) => "from-reader",
+        Envelope::ToReader(ToReader::Read { .. }) => "to-reader-read",
+        Envelope::ToReader(ToReader::Redo(_)) => "to-reader-redo",
+        Envelope::ToReader(ToReader::Refused { .. }) => "to-reader-refused",
+        Envelope::ToReader(ToReader::Standing { .. }) => "to-reader-standing",
+        Envelope::ToReader(ToReader::Start(_)) => "to-reader-start",
         Envelope::ToSegment(ToSegment::Append(_)) => "to-segment-append",
         Envelope::ToSegment(ToSegment::Behind { .. }) => "to-segment-behind",
         Envelope::ToSegment(ToSegment::Confirm(_)) => "to-segment-confirm",
@@ -256,7 +314,7 @@ const fn kind(envelope: &Envelope) -> &'static str {
 }
 
 /// How many names [`kind`] has.
-const KINDS: usize = 21;
+const KINDS: usize = 27;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -288,7 +346,7 @@ fn golden(file: &str, lines: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
 /// A message must be the same bytes in every build of a version.
 #[test]
 fn the_wire_speaks_as_it_did() {
-    assert_eq!(wire::PROTOCOL_VERSION, 2, "a new version has new golden files");
+    assert_eq!(wire::PROTOCOL_VERSION, 3, "a new version has new golden files");
     let envelopes = envelopes();
     let kinds: BTreeSet<&str> = envelopes.iter().map(kind).collect();
     assert_eq!(kinds.len(), KINDS);
@@ -326,11 +384,12 @@ fn note() -> Note {
 }
 
 /// Returns a write of each kind.
-fn writes() -> [(&'static str, SegmentWrite); 7] {
+fn writes() -> [(&'static str, SegmentWrite); 8] {
     let nothing = SegmentWrite::default();
     let promised = epoch(2);
     [
         ("frame-nothing", nothing.clone()),
+        ("frame-base", SegmentWrite { base: Lsn::new(0x4130), ..nothing.clone() }),
         ("frame-promise", SegmentWrite { promised, ..nothing.clone() }),
         ("frame-history", SegmentWrite { promised, history: Some(history()), ..nothing.clone() }),
         (
@@ -367,7 +426,7 @@ fn writes() -> [(&'static str, SegmentWrite); 7] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 4, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 5, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![

@@ -6,13 +6,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quorate_core::consistency::{Scl, Vcl, Vdl};
+use quorate_core::consistency::{GarbageFloor, ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
-use quorate_core::message::{Append, Install, Pull, Pulled, SealAnswer, ToSegment, ToWriter};
+use quorate_core::message::{
+    Append, Install, Pull, Pulled, Redo, SealAnswer, Start, ToReader, ToSegment, ToWriter,
+};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
@@ -117,14 +119,17 @@ fn shapes() -> Vec<Shape> {
     let range = TruncationRange::new(EPOCH, Lsn::new(1), Lsn::new(2)).unwrap();
     let ranges = || (History::new().with(range), Vec::new());
     let records = || (History::new(), vec![record(1, &[])]);
-    let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, records });
+    let floor = GarbageFloor::ZERO;
+    let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, floor, records });
     let end = Lsn::new(1);
     let membership = Membership::genesis(QuorumSet::AURORA);
     let install =
         |(history, _)| ToSegment::Install(Install { group, history, end, tip: None, membership });
-    let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, beyond });
+    let (base, after, through) = (Lsn::ZERO, Lsn::ZERO, Lsn::ZERO);
+    let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, base, through, beyond });
     let pulled = |(history, records)| {
-        let pulled = Pulled { group, history, end, tip: None, membership, vdl, records };
+        let pulled =
+            Pulled { group, history, end, tip: None, membership, vdl, base, after, records };
         Envelope::ToSegment(ToSegment::Pulled(pulled))
     };
     let geometry = config::geometry(1).unwrap();
@@ -132,6 +137,14 @@ fn shapes() -> Vec<Shape> {
         let incarnation = Incarnation::new(0);
         let answer = SealAnswer { geometry, history, incarnation, membership, scl, vdl, records };
         Envelope::ToWriter(ToWriter::Sealed { epoch, answer })
+    };
+    let start = |ends| {
+        let start = Start { epoch, session: 1, vdl, floor: ReadPoint::at(vdl), ends };
+        Envelope::ToReader(ToReader::Start(start))
+    };
+    let redo = |(_, records)| {
+        let redo = Redo { epoch, session: 1, number: 1, vdl, records };
+        Envelope::ToReader(ToReader::Redo(redo))
     };
     let ticket = Ticket::new(1);
     let write =
@@ -146,6 +159,8 @@ fn shapes() -> Vec<Shape> {
         Shape::new("pulled, records", &pulled(none()), &pulled(records())),
         Shape::new("sealed, history", &sealed(none()), &sealed(ranges())),
         Shape::new("sealed, records", &sealed(none()), &sealed(records())),
+        Shape::new("start", &start(vec![]), &start(vec![Lsn::new(1)])),
+        Shape::new("redo", &redo(none()), &redo(records())),
         Shape::new("write", &write(vec![]), &write(vec![page])),
         Shape::new("status, groups", &status(0, 0), &status(1, 0)),
         Shape::new("status, segments", &status(1, 0), &status(1, 1)),
@@ -253,7 +268,13 @@ fn the_longest_frame_costs_less_than_two() {
     let payloads: Vec<&[u8]> =
         (0..small).map(|_| &[][..]).chain((0..pages).map(|_| page.as_slice())).collect();
     let records = (1..).zip(&payloads).map(|(lsn, bytes)| record(lsn, bytes)).collect();
-    let append = Append { epoch: EPOCH, group: PgId::new(0), vdl: Vdl::ZERO, records };
+    let append = Append {
+        epoch: EPOCH,
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records,
+    };
     let frame = wire::encode(&Envelope::ToSegment(ToSegment::Append(append)), &payloads).unwrap();
     assert!(frame.len() > FRAME_BYTES_MAX * 99 / 100, "{} bytes", frame.len());
     let cost = cost(&frame);

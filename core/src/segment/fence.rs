@@ -13,6 +13,7 @@ use crate::message::{Aside, Install, Seal, SealAnswer, ToWriter};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
+use crate::truncation::History;
 
 impl<R: Rules> Segment<R> {
     pub(super) fn receive_seal(
@@ -47,6 +48,7 @@ impl<R: Rules> Segment<R> {
                 floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Sealed(seal.epoch), effects);
             if self.rules.has(Bug::PromiseNotDurable) {
@@ -87,6 +89,7 @@ impl<R: Rules> Segment<R> {
         }
         self.check_fence(epoch)?;
         self.check_reach(epoch)?;
+        self.check_base(&install.history)?;
         self.heard = self.heard.max(epoch);
         let has_history = self.durable.history.epoch() == epoch;
         let has_membership = !self.durable.membership.yields_to(self.rules, &install.membership);
@@ -108,6 +111,7 @@ impl<R: Rules> Segment<R> {
                 floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Ack(epoch), effects);
             if self.rules.has(Bug::InstallAckedEarly) {
@@ -136,6 +140,16 @@ impl<R: Rules> Segment<R> {
             Some(_) if !self.rules.has(Bug::ImpairedVotes) => Err(Refusal::Impaired),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Checks that `history` goes back to nothing whose versions this segment has discarded.
+    pub(super) fn check_base(&self, history: &History) -> Result<(), Refusal> {
+        let base = self.durable.base();
+        let own = self.durable.history.epoch();
+        if history.lowered(self.durable.vdl.lsn(), own) < base {
+            return Err(Refusal::Collected { base });
+        }
+        Ok(())
     }
 
     /// Checks that the history, as it is or is about to be, takes the range of another recovery.
@@ -203,7 +217,7 @@ impl<R: Rules> Segment<R> {
             scl: log.scl(),
             vdl,
             records: anchor.into_iter().chain(log.above(vdl.lsn())).copied().collect(),
-            anchor: at.map(|at| (at, chain_end(chain, at))),
+            anchor: at.map(|at| (at, chain_end(chain, log.base(), at))),
             aside: self.aside_answer(all.as_deref()),
         }
     }
@@ -223,7 +237,8 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::AsideNotReported) {
             return None;
         }
-        let scl = Scl::of_chain(chain_end(all, Lsn::new(u64::MAX)));
+        let base = self.durable.log.base();
+        let scl = Scl::of_chain(chain_end(all, base, Lsn::new(u64::MAX)));
         let known = all.partition_point(|record| record.lsn <= vdl.lsn());
         let records = all.get(known.saturating_sub(1)..).unwrap_or(&[]).to_vec();
         Some(Aside { scl, vdl: *vdl, records })
@@ -245,11 +260,13 @@ impl<R: Rules> Segment<R> {
     }
 }
 
-/// Returns the last record at or under `at` of the unbroken chain that begins `records`.
-fn chain_end(records: &[Record], at: Lsn) -> Lsn {
+/// Returns the last record at or under `at` of the unbroken chain that begins `records`; at or
+/// under `base`, all that is left is part of it.
+fn chain_end(records: &[Record], base: Lsn, at: Lsn) -> Lsn {
     let mut end = Lsn::ZERO;
     for record in records {
-        if record.prev_group != end || record.lsn > at {
+        let is_linked = record.lsn <= base || record.prev_group == end;
+        if !is_linked || record.lsn > at {
             break;
         }
         end = record.lsn;

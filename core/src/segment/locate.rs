@@ -24,6 +24,11 @@ impl<R: Rules> Segment<R> {
         if scl.lsn() < locate.needed {
             return Err(Refusal::Incomplete { scl });
         }
+        // The versions at the point are gone.
+        let base = self.durable.base();
+        if base > locate.target {
+            return Err(Refusal::Collected { base });
+        }
         let history = &self.durable.history;
         let reaches = |tip| history.after() < locate.target && locate.target <= tip;
         let place = if history.branch().is_some_and(|branch| reaches(branch.tip())) {

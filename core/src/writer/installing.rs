@@ -146,6 +146,7 @@ impl<R: Rules> Writer<R> {
                 let progress = open.acknowledge(self.rules, group, from, ack);
                 if progress.has_advanced {
                     effects.push(WriterEffect::Report(Report::Durable { vdl: open.vdl() }));
+                    self.stream(&[], effects);
                 }
                 if progress.has_news_of_step {
                     self.settle(group, effects);

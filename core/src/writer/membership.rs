@@ -135,8 +135,11 @@ impl<R: Rules> Writer<R> {
         if membership.is_settled() {
             progress.fix_target(rules);
         }
-        if open.count(rules, group) {
-            effects.push(WriterEffect::Report(Report::Durable { vdl: open.vdl() }));
+        let has_advanced = open.count(rules, group);
+        let vdl = open.vdl();
+        if has_advanced {
+            effects.push(WriterEffect::Report(Report::Durable { vdl }));
+            self.stream(&[], effects);
         }
         let install = ToSegment::Install(Install { group, history, end, tip, membership });
         effects.push(WriterEffect::Send { group, to, message: install });

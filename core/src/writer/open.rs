@@ -1,17 +1,19 @@
 //! An open writer's knowledge: from acknowledgements to PGCL, VCL and VDL (protocol: write path).
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use super::locate::Locating;
 use super::read::Confirming;
-use crate::consistency::{Pgcl, Scl, Vcl, Vdl};
+use super::readers::Registration;
+use crate::consistency::{GarbageFloor, Pgcl, Pgmrpl, ReadPoint, Scl, Vcl, Vdl};
 use crate::effect::WriterEffect;
 use crate::epoch::VolumeEpoch;
 use crate::formula::Formula;
 use crate::geometry::Limits;
-use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
+use crate::hold::Holds;
+use crate::id::{Permutation, PgId, Position, Positions, ReaderId, SegmentSet};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Append, ToSegment};
@@ -31,10 +33,18 @@ pub(super) struct Open {
     pub(super) groups: Vec<GroupProgress>,
     /// Allocated records above the VCL, by LSN.
     pub(super) unresolved: VecDeque<Record>,
+    /// Records between the VDL and the VCL: of mini-transactions that are durable in part.
+    pub(super) partial: Vec<Record>,
     vcl: Vcl,
     vdl: Vdl,
     pub(super) confirming: Option<Confirming>,
     pub(super) locating: Option<Locating>,
+    pub(super) readers: BTreeMap<ReaderId, Registration>,
+    /// The number of streams begun.
+    pub(super) sessions: u64,
+    /// `None` until the driver has said what there is to hold: the floor doesn't move before.
+    pub(super) holds: Option<Holds>,
+    floor: GarbageFloor,
 }
 
 /// An acknowledgement of this epoch.
@@ -125,10 +135,15 @@ impl Open {
             next: through.plus(1).unwrap_or(through),
             tail: recovery_point.lsn(),
             unresolved: VecDeque::new(),
+            partial: Vec::new(),
             vcl: Vcl::reached(recovery_point.lsn()),
             vdl: recovery_point,
             confirming: None,
             locating: None,
+            readers: BTreeMap::new(),
+            sessions: 0,
+            holds: None,
+            floor: GarbageFloor::ZERO,
             history,
         }
     }
@@ -195,10 +210,35 @@ impl Open {
                 for progress in &mut self.groups {
                     progress.durable = progress.complete;
                 }
+                self.partial.clear();
+            } else {
+                self.partial.push(*record);
             }
             self.unresolved.pop_front();
         }
-        self.vdl > before
+        let has_advanced = self.vdl > before;
+        if has_advanced {
+            self.advance_floor(rules);
+        }
+        has_advanced
+    }
+
+    /// Raises the garbage floor to the lowest of the VDL, the registered readers' read points and
+    /// the holds. It never goes back: who asks for less is told so (edge 45).
+    pub(super) fn advance_floor<R: Rules>(&mut self, rules: R) {
+        let Some(holds) = &self.holds else { return };
+        let live = self.readers.values().map(|registration| registration.floor);
+        let pgmrpl = if rules.has(Bug::FloorAheadOfReader) {
+            Pgmrpl::of(self.vdl, [])
+        } else {
+            Pgmrpl::of(self.vdl, live)
+        };
+        let floor = if rules.has(Bug::CollectAheadOfHold) {
+            GarbageFloor::unsound(pgmrpl.lsn())
+        } else {
+            GarbageFloor::of(pgmrpl, holds)
+        };
+        self.floor = self.floor.max(floor);
     }
 
     /// Seeded bug: an idle group freezes the VCL.
@@ -247,7 +287,8 @@ impl Open {
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
         for batch in records.chunks(limits.batch_records_max.max(1) as usize) {
-            let append = Append { epoch, group, vdl: self.vdl, records: batch.to_vec() };
+            let append =
+                Append { epoch, group, vdl: self.vdl, floor: self.floor, records: batch.to_vec() };
             let message = ToSegment::Append(append);
             effects.push(WriterEffect::Send { group, to: only, message });
         }
@@ -255,6 +296,30 @@ impl Open {
 
     pub(super) const fn history(&self) -> &History {
         &self.history
+    }
+
+    pub(super) const fn floor(&self) -> GarbageFloor {
+        self.floor
+    }
+
+    pub(super) fn readers(&self) -> impl Iterator<Item = (ReaderId, ReadPoint)> + '_ {
+        self.readers.iter().map(|(reader, registration)| (*reader, registration.floor))
+    }
+
+    /// By group: the last record at or under the VDL.
+    pub(super) fn ends(&self) -> Vec<Lsn> {
+        self.groups.iter().map(|progress| progress.durable).collect()
+    }
+
+    /// By position: what each segment of `group` has acknowledged; `None` for who is no member.
+    pub(super) fn standing(&self, group: PgId) -> Positions<Option<Lsn>> {
+        let mut standing = Positions::default();
+        if let Some(progress) = self.groups.get(group.get() as usize) {
+            for position in progress.membership.everyone().iter() {
+                *standing.at_mut(position) = Some(*progress.scls.at(position));
+            }
+        }
+        standing
     }
 
     pub(super) const fn vdl(&self) -> Vdl {
@@ -310,6 +375,9 @@ impl Open {
             progress.scls = progress.scls.permute(permutation);
             progress.held = progress.held.permute(permutation);
         }
+        if let Some(locating) = &mut renamed.locating {
+            locating.permute(group, permutation);
+        }
         if group == PgId::new(0)
             && let Some(confirming) = &mut renamed.confirming
         {
@@ -322,6 +390,9 @@ impl Open {
         if let Some(progress) = self.groups.get(group.get() as usize) {
             (progress.scls.at(position), progress.held.at(position)).hash(state);
         }
+        if let Some(locating) = &self.locating {
+            locating.has_answered(group, position).hash(state);
+        }
         if group == PgId::new(0) {
             let confirmed = |confirming: &Confirming| confirming.confirmed.contains(position);
             self.confirming.as_ref().map(confirmed).hash(state);
@@ -329,8 +400,13 @@ impl Open {
     }
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
-        let Self { history, next, tail, groups, unresolved, vcl, vdl, confirming, locating } = self;
-        (history, next, tail, unresolved, vcl, vdl, locating).hash(state);
+        let Self { history, next, tail, groups, unresolved, partial, vcl, vdl, .. } = self;
+        let Self { confirming, locating, readers, sessions, holds, floor, .. } = self;
+        (history, next, tail, unresolved, partial, vcl, vdl).hash(state);
+        (readers, sessions, holds, floor).hash(state);
+        if let Some(locating) = locating {
+            locating.hash_rest(state);
+        }
         for progress in groups {
             let GroupProgress { scls: _, pgcl, membership, held: _, target, .. } = progress;
             (pgcl, membership, target).hash(state);

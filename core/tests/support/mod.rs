@@ -283,6 +283,7 @@ impl<R: Rules> Cluster<R> {
                     self.judge(index, &report, &mut written)?;
                     self.reports.push((index, report));
                 }
+                WriterEffect::SendReader { .. } => {}
                 WriterEffect::Send { group, to, message } => {
                     let from = Peer::Writer(self.writers[index].epoch());
                     for position in self.geometry.quorums().positions() {
@@ -389,6 +390,7 @@ impl<R: Rules> Cluster<R> {
                 SegmentEffect::Persist { id, write } => {
                     self.nodes[index].log.push_back((id, write, false));
                 }
+                SegmentEffect::SendReader { .. } => {}
                 SegmentEffect::SendSegment { to, message } => {
                     let node = self.node(group, to);
                     self.flight.push_back(Envelope::Segment { node, from, message });

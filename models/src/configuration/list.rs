@@ -5,12 +5,18 @@ use quorate_core::quorum::QuorumSet;
 use super::scripts::{
     COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, FINISH, FINISH_NEWER, FINISHED_ON_ONE, FORCED_AND_BACK,
     LOST_TWO_OF_FOUR, REVERT, REVERT_NEWER, REVERTED_ON_ONE, TO_JOINT_DEGRADED, TO_JOINT_FOUR,
-    TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, replace, to_degraded, to_four,
-    to_full_and_tail,
+    TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, TWO_COMMITS_AND_BEGIN,
+    replace, to_degraded, to_four, to_full_and_tail,
 };
 use super::{Configuration, Granularity, Tier};
 
 const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
+    Ok(quorums) => quorums,
+    Err(_) => QuorumSet::AURORA,
+};
+
+/// For what each segment decides by itself: more of them would multiply states, not cases.
+const SINGLE: QuorumSet = match QuorumSet::new(1, 1, 1) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
@@ -231,6 +237,103 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "collect-e2",
+        purpose: "segments that discard old versions, one that slept through it, and a recovery, \
+                  on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        publish: true,
+        collect: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "collect-hold",
+        purpose: "old versions that a named floor keeps, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        publish: true,
+        collect: true,
+        hold: Some(3),
+        gossip: false,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-stream",
+        purpose: "a reader whose stream has gaps, repeats and late pages, on three segments",
+        quorums: SMALLEST,
+        writes: 2,
+        mtrs: &[&[0, 0]],
+        allocation_max: 4,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-e2",
+        purpose: "a reader that outlives its writer, on three segments (W=2, R=2)",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 2,
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-annulled",
+        purpose: "a reader that has redo which the next writer annuls, on one segment",
+        quorums: SINGLE,
+        epochs: 2,
+        writes: 2,
+        mtrs: &[&[0], &[1]],
+        gossip: false,
+        attaches: 2,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on one \
+                  segment",
+        quorums: SINGLE,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        expels: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-e2",
+        purpose: "a reader whose writer is overtaken, against the garbage floor of the next one",
+        quorums: SMALLEST,
+        epochs: 2,
+        writes: 1,
+        publish: true,
+        gossip: false,
+        seals_stop: true,
+        collect: true,
+        attaches: 2,
+        in_order: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-idle",
+        purpose: "a reader of two groups of three, one of them idle, and a recovery",
+        quorums: SMALLEST,
+        groups: 2,
+        epochs: 2,
+        writes: 1,
+        mtrs: &[&[0], &[0, 1]],
+        gossip: false,
+        seals_stop: true,
+        attaches: 1,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "change-begin",
         purpose: "a member begins to be replaced after a commit, and another writer recovers: \
                   three segments and one",
@@ -316,6 +419,22 @@ pub const ALL: &[Configuration] = &[
         steps_max: 2,
         roles: &[0, 0, 1, 2],
         script: COMMIT_WITHOUT_C,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-collect",
+        purpose: "a member is replaced while versions are discarded: who joins takes over a base; \
+                  three segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 2,
+        publish: true,
+        collect: true,
+        steps: &[replace(2, 3), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: TWO_COMMITS_AND_BEGIN,
         ..Configuration::EMPTY
     },
     Configuration {
@@ -506,6 +625,22 @@ pub const ALL: &[Configuration] = &[
         mtrs: &[&[0, 1]],
         gossip: false,
         seals_stop: true,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "reader-garbage-three",
+        purpose: "a reader against the garbage floor, also when it is taken for dead, on three \
+                  segments (W=2, R=2)",
+        tier: Tier::Full,
+        quorums: SMALLEST,
+        writes: 2,
+        publish: true,
+        gossip: false,
+        collect: true,
+        attaches: 2,
+        caches: false,
+        in_order: true,
+        expels: 1,
         ..Configuration::EMPTY
     },
     Configuration {

@@ -4,7 +4,7 @@
 //! TLA+: none, no peer is broken there. Evaluated on every distinct segment with one message of
 //! every kind that the protocol forbids.
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId};
@@ -54,7 +54,8 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     let elsewhere = PgId::new(group.get().wrapping_add(1));
     let next = next_record(segment);
     let append = |group: PgId, epoch: VolumeEpoch, records: Vec<Record>| {
-        ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
+        let floor = GarbageFloor::ZERO;
+        ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, floor, records })
     };
     let install = |group: PgId, history: History, end: Lsn, membership: Membership| {
         ToSegment::Install(Install { group, history, end, tip: None, membership })

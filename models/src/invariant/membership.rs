@@ -19,7 +19,8 @@ use quorate_core::writer::Writer;
 
 use super::Property;
 use crate::intern::combine;
-use crate::step::{from_segment, position_of, request_of, writer_message};
+use crate::machine::{from_segment, request_of, writer_message};
+use crate::step::position_of;
 use crate::witness::Witness;
 use crate::world::{NO_VOTE, State, World};
 
@@ -186,7 +187,7 @@ impl<R: Rules> Sequel<R> {
                     WriterEffect::Report(Report::Settled { membership, .. }) => {
                         self.settled = Some(membership);
                     }
-                    WriterEffect::Report(_) => {}
+                    WriterEffect::Report(_) | WriterEffect::SendReader { .. } => {}
                     WriterEffect::Send { group: _, to, message } => {
                         for position in to.iter() {
                             self.give(world, position, writer_message(&message));

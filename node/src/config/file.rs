@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NodeConfig, VolumeId, geometry, position};
+use crate::reader::ReaderConfig;
 use crate::volume::VolumeConfig;
 
 /// How long a recovery may take unless the configuration says otherwise.
@@ -18,6 +19,9 @@ const PATIENCE_SECONDS: u64 = 60;
 
 /// The longest patience that makes sense: an hour.
 const PATIENCE_SECONDS_MAX: u64 = 3_600;
+
+/// The most writer processes that a reader looks for.
+const WRITERS_MAX: usize = 16;
 
 /// Why a configuration file can't be used. The text names the file, the key and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -187,26 +191,7 @@ impl WriterFile {
         let file: Self = read(path)?;
         let wrong = |key, problem: String| key_error(path, key, problem);
         let volume = volume(path, &file.volume)?;
-        let groups = u32::try_from(file.segments.len()).unwrap_or(u32::MAX);
-        let shape = geometry(groups).map_err(|error| wrong("segments", said(error)))?;
-        let members = shape.quorums().members();
-        if let Some(odd) = file.segments.iter().find(|group| group.len() != members) {
-            let problem = format!(
-                "lists a group of {} addresses, but a group has {members} segments: list them all, \
-                 by position",
-                odd.len()
-            );
-            return Err(wrong("segments", problem));
-        }
-        let all: Vec<SocketAddr> = file.segments.iter().flatten().copied().collect();
-        distinct(path, "segments", &all)?;
-        if all.contains(&file.listen) {
-            let problem = format!(
-                "is {}, which `segments` lists too: give the writer an address of its own",
-                file.listen
-            );
-            return Err(wrong("listen", problem));
-        }
+        check_segments(path, &file.segments, file.listen)?;
         if file.patience_seconds == 0 || file.patience_seconds > PATIENCE_SECONDS_MAX {
             let problem = format!("has to be 1 to {PATIENCE_SECONDS_MAX}: give another number");
             return Err(wrong("patience_seconds", problem));
@@ -214,6 +199,73 @@ impl WriterFile {
         let patience = Duration::from_secs(file.patience_seconds);
         Ok((VolumeConfig { volume, segments: file.segments, patience }, file.listen))
     }
+}
+
+/// `reader.toml`: what a reader process is told.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderFile {
+    /// The volume, up to sixteen hexadecimal digits.
+    pub volume: String,
+    /// The address to listen at for clients.
+    pub listen: SocketAddr,
+    /// The addresses of the volume's writer processes: all that there are, or may be later.
+    pub writers: Vec<SocketAddr>,
+    /// The addresses of the volume's segments: by group, by position.
+    pub segments: Vec<Vec<SocketAddr>>,
+}
+
+impl ReaderFile {
+    /// Reads and checks the configuration of a reader process: the volume, and where to listen.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] names what can't be served.
+    pub fn load(path: &Path) -> Result<(ReaderConfig, SocketAddr), ConfigFileError> {
+        let Self { volume: name, listen, writers, segments } = read(path)?;
+        let volume = volume(path, &name)?;
+        check_segments(path, &segments, listen)?;
+        distinct(path, "writers", &writers)?;
+        if writers.is_empty() || writers.len() > WRITERS_MAX {
+            let problem = format!("has to list 1 to {WRITERS_MAX} addresses of writer processes");
+            return Err(key_error(path, "writers", problem));
+        }
+        if writers.contains(&listen) {
+            let problem = format!(
+                "is {listen}, which `writers` lists too: give the reader an address of its own"
+            );
+            return Err(key_error(path, "listen", problem));
+        }
+        Ok((ReaderConfig { volume, segments, writers }, listen))
+    }
+}
+
+/// Checks that whole groups are listed, without the address that the process itself listens at.
+fn check_segments(
+    path: &Path,
+    segments: &[Vec<SocketAddr>],
+    listen: SocketAddr,
+) -> Result<(), ConfigFileError> {
+    let wrong = |key, problem: String| key_error(path, key, problem);
+    let groups = u32::try_from(segments.len()).unwrap_or(u32::MAX);
+    let shape = geometry(groups).map_err(|error| wrong("segments", said(error)))?;
+    let members = shape.quorums().members();
+    if let Some(odd) = segments.iter().find(|group| group.len() != members) {
+        let problem = format!(
+            "lists a group of {} addresses, but a group has {members} segments: list them all, \
+             by position",
+            odd.len()
+        );
+        return Err(wrong("segments", problem));
+    }
+    let all: Vec<SocketAddr> = segments.iter().flatten().copied().collect();
+    distinct(path, "segments", &all)?;
+    if all.contains(&listen) {
+        let problem = format!(
+            "is {listen}, which `segments` lists too: give this process an address of its own"
+        );
+        return Err(wrong("listen", problem));
+    }
+    Ok(())
 }
 
 pub(crate) fn volume(path: &Path, text: &str) -> Result<VolumeId, ConfigFileError> {

@@ -201,7 +201,7 @@ fn another_version_is_told_from_damage() {
     let checksum = crc32c::crc32c(&header[..12]);
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     let other = open(header).map(|_| ());
-    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 4 };
+    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 5 };
     assert!(matches!(other, Err(OpenError::Header(error)) if error == unsupported));
 }
 

@@ -77,7 +77,9 @@ impl World {
                 }
                 self.last = last;
                 let (epoch, vdl) = (epoch(self.counter), Vdl::ZERO);
-                self.give(ToSegment::Append(Append { epoch, group, vdl, records }), &payload);
+                let floor = quorate_core::consistency::GarbageFloor::ZERO;
+                let append = Append { epoch, group, vdl, floor, records };
+                self.give(ToSegment::Append(append), &payload);
             }
             Step::Crash => {
                 self.file.submitted.borrow_mut().clear();

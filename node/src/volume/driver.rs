@@ -16,7 +16,7 @@ use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
 use super::bounds::Bounds;
-use super::callers::Callers;
+use super::callers::{Admits, Callers};
 use super::check::encode;
 use super::flow::Peer;
 use super::gathered::Gathered;
@@ -36,10 +36,12 @@ use crate::wire::{Envelope, Frame, Hello, Role};
 mod issuing;
 mod pulse;
 mod reaching;
+mod readers;
 mod reports;
 mod serving;
 
 use pulse::Pulse;
+use readers::Leases;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
@@ -102,6 +104,8 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// How many writes of this process were answered since commands were last taken.
     answered: usize,
     pulse: Pulse,
+    /// Of the readers that are registered.
+    leases: Leases,
     advanced: Moment,
     /// Peers that may have something to read, by index.
     busy: BTreeSet<usize>,
@@ -179,7 +183,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             reads: Reads::default(),
             bounds: Bounds::default(),
             is_full: None,
-            callers: Callers::new(),
+            callers: Callers::new(Admits::ClientsAndReaders),
             outbox: Outbox::default(),
             welcome: None,
             recovery_point: Vdl::ZERO,
@@ -187,6 +191,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             publish: None,
             answered: 0,
             pulse: Pulse::default(),
+            leases: Leases::new(now),
             advanced: now,
             busy: BTreeSet::new(),
             incoming: Vec::new(),
@@ -295,6 +300,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                         self.reads.lost((group, position), self.env.now());
                     }
                     Some(LinkEvent::Frame(frame)) => self.take_frame(index, *frame),
+                    Some(LinkEvent::UpToWriter(_)) => {
+                        let now = self.env.now();
+                        peer.link.fail(&mut self.env, now);
+                    }
                     Some(LinkEvent::Up(welcome)) => {
                         peer.welcome = Some(welcome);
                         peer.catch_up(self.env.now());
@@ -363,6 +372,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             match effect {
                 WriterEffect::Report(report) => self.take_report(report),
                 WriterEffect::Send { group, to, message } => self.send(group, to, message),
+                WriterEffect::SendReader { to, message } => self.send_reader(to, message),
             }
         }
         self.effects = effects;
@@ -440,6 +450,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 self.publish = None;
                 self.step(WriterInput::Publish);
             }
+            self.tick_readers(now);
         }
     }
 
@@ -459,7 +470,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         let may_ask = self.is_serving() && self.has_room();
         let callers = self.is_serving().then(|| self.callers.deadline(self.env.now(), may_ask));
-        [recovery, stall, peers, self.publish, self.reads.deadline(), callers.flatten()]
+        let is_open = matches!(self.phase, Phase::Open);
+        let readers = self.leases.deadline().filter(|_| is_open);
+        [recovery, stall, peers, self.publish, self.reads.deadline(), callers.flatten(), readers]
             .into_iter()
             .flatten()
             .min()

@@ -70,6 +70,11 @@ impl Points {
         self.known.push_back(cpl);
     }
 
+    /// Returns the oldest consistency point at which may still be read.
+    pub(super) fn oldest(&self) -> Option<Lsn> {
+        self.known.front().copied()
+    }
+
     /// Returns `lsn` as a read point.
     pub(super) fn find(&self, lsn: Lsn, vdl: Vdl) -> Result<ReadPoint, PointError> {
         let Some(point) = ReadPoint::earlier(vdl, lsn) else {

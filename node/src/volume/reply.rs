@@ -22,12 +22,12 @@ pub(super) enum Reply<T> {
 
 /// Answers for callers that aren't on their connections yet.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
-    pub(super) replies: Vec<(Token, ClientReply, Vec<u8>)>,
+pub(crate) struct Outbox {
+    pub(crate) replies: Vec<(Token, ClientReply, Vec<u8>)>,
 }
 
 /// What can be answered to a caller.
-pub(super) trait IntoAnswer {
+pub(crate) trait IntoAnswer {
     /// Returns the answer with the bytes that go beside it.
     fn into_answer(self) -> (Answer, Vec<u8>);
 }

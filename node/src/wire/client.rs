@@ -128,6 +128,8 @@ pub enum Answer {
         /// The LSN of its last record, `None` for a page never written.
         lsn: Option<Lsn>,
     },
+    /// How the reader is, if it is one that was asked.
+    Reader(ReaderStatus),
     /// The request is refused.
     Refused(ClientRefusal),
     /// How the writer is.
@@ -169,9 +171,21 @@ pub enum ClientRefusal {
     /// The read point isn't one.
     #[error(transparent)]
     Point(#[from] PointError),
+    /// A reader was asked for what only the writer does.
+    #[error(
+        "this is a reader: it reads as of its own point, or of an LSN that it waits for (`--min`). \
+         Ask the writer for anything else"
+    )]
+    Reader,
     /// The writer is ending. A write under way may or may not take effect.
     #[error("the writer is ending; the outcome of writes under way is unknown. Start it again")]
     Stopped,
+    /// No segment could answer a read in time.
+    #[error(
+        "no segment could answer in time: those that have the page are down, or have discarded \
+         versions that this reader needs since its writer took it for dead. Ask again"
+    )]
+    Unanswered,
 }
 
 impl From<VolumeError> for ClientRefusal {
@@ -201,6 +215,25 @@ pub struct ClientWelcome {
     pub geometry: VolumeGeometry,
     /// The writer's epoch.
     pub epoch: VolumeEpoch,
+}
+
+/// How a reader is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReaderStatus {
+    /// The epoch of the writer that registered it.
+    pub epoch: VolumeEpoch,
+    /// Its reads see every commit at or under this point.
+    pub vdl: Vdl,
+    /// The lowest point at which it still reads.
+    pub floor: ReadPoint,
+    /// Whether a stream goes on without a gap, as far as it knows.
+    pub is_following: bool,
+    /// How many streams have begun.
+    pub streams: u64,
+    /// How many pages it has in memory.
+    pub pages: u64,
+    /// Reads without an answer.
+    pub reads_under_way: u64,
 }
 
 /// How a writer is.

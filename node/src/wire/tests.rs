@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use quorate_core::message::{Append, Pull};
 
+use quorate_core::consistency::GarbageFloor;
+
 use super::*;
 use crate::testing::{epoch, record};
 
@@ -18,7 +20,8 @@ fn hello() -> Envelope {
 fn append(payloads: &[&[u8]]) -> Envelope {
     let records = (1..).zip(payloads).map(|(lsn, bytes)| record(lsn, lsn - 1, 1, bytes)).collect();
     let vdl = Vdl::ZERO;
-    let message = Append { epoch: epoch(1), group: PgId::new(0), vdl, records };
+    let floor = GarbageFloor::ZERO;
+    let message = Append { epoch: epoch(1), group: PgId::new(0), vdl, floor, records };
     Envelope::ToSegment(ToSegment::Append(message))
 }
 
@@ -124,7 +127,9 @@ fn a_value_is_decoded_whole_or_not_at_all() {
 fn foreign_payloads_are_refused() {
     let bytes = encode(&append(&[b"redo"]), &[b"REDO"]).unwrap();
     assert!(matches!(decode(&bytes), Err(WireError::Payload(PayloadError::Checksum { .. }))));
-    let pull = Pull { group: PgId::new(0), history: epoch(1), scl: Scl::ZERO, beyond: Vec::new() };
+    let (base, through, beyond) = (Lsn::ZERO, Lsn::ZERO, Vec::new());
+    let pull =
+        Pull { group: PgId::new(0), history: epoch(1), scl: Scl::ZERO, base, through, beyond };
     let bytes = encode(&Envelope::ToSegment(ToSegment::Pull(pull)), &[b"stowaway"]).unwrap();
     assert!(matches!(decode(&bytes), Err(WireError::Payload(PayloadError::Length { .. }))));
 }

@@ -5,7 +5,6 @@ use quorate_core::effect::{CommandRefusal, Report};
 use quorate_core::id::{PgId, Position};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
-use quorate_core::writer::Writer;
 
 use super::super::{Committed, VolumeError};
 use super::{PUBLISH_AFTER, Phase, VolumeDriver};
@@ -32,6 +31,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 self.advanced = now;
                 self.publish = Some(now);
+                // The garbage floor doesn't move before the writer is told what to keep.
+                self.hold();
             }
             Report::Overtaken { by } => match &mut self.phase {
                 Phase::Recovering(recovery) => {
@@ -100,9 +101,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
         self.pulse.reached(vdl.lsn(), now);
         self.reads.reach(vdl, now);
-        let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
+        // A reader that begins to follow gets what is above the VDL, also what is on its quorum.
         while let Some(first) = self.payloads.first_entry()
-            && Some(*first.key()) <= vcl
+            && *first.key() <= vdl.lsn()
         {
             self.flying_bytes = self.flying_bytes.saturating_sub(first.remove().len());
         }

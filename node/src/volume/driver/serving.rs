@@ -18,8 +18,8 @@ use super::{Phase, READS_MAX, VolumeDriver, WRITES_MAX};
 use crate::clock::Moment;
 use crate::env::{Environment, Token};
 use crate::wire::client::{
-    Answer, ClientRefusal, ClientReply, ClientWelcome, GroupStatus, Question, SegmentView,
-    WriterStatus, cut,
+    Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, Question,
+    SegmentView, WriterStatus, cut,
 };
 
 impl<E: Environment, R: Rules> VolumeDriver<E, R> {
@@ -83,20 +83,23 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 let asked = self.callers.next(token, volume, welcome);
                 let Some(asked) = asked else { break };
-                self.take_request(token, asked);
+                match asked {
+                    Asked::OfReader(reader, message) => self.take_from_reader(reader, message),
+                    Asked::Request { request, bytes } => self.take_request(token, request, &bytes),
+                }
             }
         }
     }
 
-    fn take_request(&mut self, token: Token, asked: Asked) {
-        let ticket = asked.request.ticket;
-        match asked.request.question {
+    fn take_request(&mut self, token: Token, request: ClientRequest, bytes: &[u8]) {
+        let ticket = request.ticket;
+        match request.question {
             Question::Read { page, consistency } => {
                 self.take_read(page, consistency, Reply::Caller { token, ticket });
             }
             Question::Status => self.tell_status(token, ticket),
             Question::Write { pages } => {
-                let pages = cut(&pages, &asked.bytes)
+                let pages = cut(&pages, bytes)
                     .map(|(sum, bytes)| PageImage { page: sum.page, bytes: bytes.to_vec() })
                     .collect();
                 self.take_write(pages, Reply::Caller { token, ticket });

@@ -803,7 +803,7 @@ fn a_log_of_the_first_version_is_recognised() {
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     file.write_at(0, &header).unwrap();
     let opened = open(&directory).map(|_| ());
-    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 4 };
+    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 5 };
     assert!(matches!(opened, Err(OpenError::Header(error)) if error == expected));
     assert_eq!(directory.state().names().len(), 1);
     assert_eq!(directory.state().files[0].now(), header);
