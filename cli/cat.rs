@@ -67,7 +67,10 @@ impl Cat {
                     early.insert(index, version.bytes);
                 }
                 (_, Answer::Refused(refusal)) => return Err(refusal.into()),
-                (_, Answer::Reader(_) | Answer::Status(_) | Answer::Written(_)) => {
+                (
+                    _,
+                    Answer::Opened(..) | Answer::Reader(_) | Answer::Status(_) | Answer::Written(_),
+                ) => {
                     return Err(ClientError::Unexpected.into());
                 }
             }

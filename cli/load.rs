@@ -147,9 +147,14 @@ impl<'a> Loading<'a> {
                 Ok(())
             }
             (Answer::Refused(refusal), _) => Err(refusal.into()),
-            (Answer::Page(_) | Answer::Reader(_) | Answer::Status(_) | Answer::Written(_), _) => {
-                Err(ClientError::Unexpected)
-            }
+            (
+                Answer::Opened(..)
+                | Answer::Page(_)
+                | Answer::Reader(_)
+                | Answer::Status(_)
+                | Answer::Written(_),
+                _,
+            ) => Err(ClientError::Unexpected),
         }
     }
 

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use quorate_checks::command;
 
+mod backtrack;
 mod bench;
 mod cat;
 mod demo;
@@ -44,6 +45,7 @@ struct Quorate {
 /// What to do, in alphabetical order.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backtrack(backtrack::Backtrack),
     /// Measure durable writes, beside the least that any program does, in one run.
     Bench(bench::Bench),
     Cat(cat::Cat),
@@ -66,6 +68,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Quorate::parse().command {
+        Command::Backtrack(backtrack) => backtrack.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Cat(cat) => cat.execute(),
         Command::Check(check) => match check.execute() {

@@ -9,7 +9,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::consistency::Vdl;
+use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::lsn::Lsn;
 
 use crate::config::VolumeId;
 use crate::connection::{Connection, ConnectionError};
@@ -69,6 +72,8 @@ impl From<WireError> for ClientError {
 /// What a request came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
+    /// The volume is open where it was to go, in this epoch, at this point.
+    Opened(VolumeEpoch, Vdl),
     /// The page that was asked for.
     Page(PageVersion),
     /// How the reader is, if it is one that was asked.
@@ -176,6 +181,7 @@ impl Client {
             return Err(ClientError::Unexpected);
         };
         let outcome = match answer {
+            Answer::Opened { epoch, recovery_point } => Outcome::Opened(epoch, recovery_point),
             Answer::Page { page, read_point, lsn } => {
                 Outcome::Page(PageVersion { page: page.page, read_point, lsn, bytes })
             }
@@ -204,7 +210,11 @@ impl Client {
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
             (
                 _,
-                Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+                Outcome::Opened(..)
+                | Outcome::Page(_)
+                | Outcome::Reader(_)
+                | Outcome::Status(_)
+                | Outcome::Written(_),
             ) => Err(ClientError::Unexpected),
         }
     }
@@ -220,8 +230,28 @@ impl Client {
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
             (
                 _,
-                Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+                Outcome::Opened(..)
+                | Outcome::Page(_)
+                | Outcome::Reader(_)
+                | Outcome::Status(_)
+                | Outcome::Written(_),
             ) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Lets the volume go back to the consistency point `target`, or forward again, and waits until
+    /// it is open there; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it can't, or when that isn't known.
+    pub fn backtrack_now(&mut self, target: Lsn) -> Result<(VolumeEpoch, Vdl), ClientError> {
+        self.ask(Question::Backtrack { target }, &[])?;
+        match self.receive()?.1 {
+            Outcome::Opened(epoch, point) => Ok((epoch, point)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 
@@ -242,7 +272,7 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Reader(_) | Outcome::Written(_) => {
+            Outcome::Opened(..) | Outcome::Page(_) | Outcome::Reader(_) | Outcome::Written(_) => {
                 Err(ClientError::Unexpected)
             }
         }
@@ -257,7 +287,7 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Reader(status) => Ok(status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_) => {
+            Outcome::Opened(..) | Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_) => {
                 Err(ClientError::Unexpected)
             }
         }

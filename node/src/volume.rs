@@ -144,6 +144,14 @@ pub enum VolumeError {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// There is no consistency point to go to.
+    #[error(
+        "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
+    )]
+    NoPoint {
+        /// The nearest one under it.
+        nearest: Lsn,
+    },
     /// The segments don't agree with the configuration about the volume's shape.
     #[error(
         "the volume has {found} protection groups and the configuration lists {expected}: list \
@@ -171,6 +179,18 @@ pub enum VolumeError {
         "a page has at most 8192 bytes, and a write at most as many pages as the volume's limit"
     )]
     Oversized,
+    /// A point above the end, and not on a branch that was left.
+    #[error(
+        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
+         forward again only until something is written"
+    )]
+    PointAhead,
+    /// A point under the garbage floor.
+    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    PointDiscarded {
+        /// The lowest point that there still is.
+        floor: Lsn,
+    },
     /// The read point isn't one.
     #[error(transparent)]
     Point(#[from] PointError),
@@ -183,6 +203,12 @@ pub enum VolumeError {
     /// Too few segments can be reached to open the volume.
     #[error("{0}")]
     Unavailable(Unavailable),
+    /// The volume has gone to another point of its log meanwhile, or is about to.
+    #[error(
+        "the volume goes to another point of its log; a write under way may or may not be part of \
+         it. Read what is there, and ask again"
+    )]
+    WentElsewhere,
 }
 
 /// What of a volume can be reached.
@@ -216,6 +242,13 @@ impl fmt::Display for Unavailable {
 /// What a [`Volume`] asks of its loop.
 #[derive(Debug)]
 pub enum Command {
+    /// Go back to a consistency point, or forward again.
+    Backtrack {
+        /// The point.
+        target: Lsn,
+        /// Where the answer goes once the volume is open there.
+        reply: Waiter<Opened>,
+    },
     /// Read a page.
     Read {
         /// The page.

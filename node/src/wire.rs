@@ -267,12 +267,16 @@ impl Envelope {
                 std::slice::from_ref(page)
             }
             Self::FromClient(ClientRequest {
-                question: Question::Read { .. } | Question::Status,
+                question: Question::Backtrack { .. } | Question::Read { .. } | Question::Status,
                 ..
             })
             | Self::ToClient(ClientReply {
                 answer:
-                    Answer::Reader(_) | Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
+                    Answer::Opened { .. }
+                    | Answer::Reader(_)
+                    | Answer::Refused(_)
+                    | Answer::Status(_)
+                    | Answer::Written(_),
                 ..
             })
             | Self::ClientWelcome(_)

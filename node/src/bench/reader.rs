@@ -240,7 +240,10 @@ fn look(
                 took.push(clock.now().since(commit.acknowledged));
             }
             (_, Outcome::Refused(refusal)) => return Err(ClientError::from(refusal).into()),
-            (_, Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_)) => {
+            (
+                _,
+                Outcome::Opened(..) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+            ) => {
                 return Err(BenchError::Reader(ReaderTrouble::Confused));
             }
         }
@@ -252,7 +255,7 @@ fn written(writing: &mut Client) -> Result<(quorate_core::id::Ticket, Lsn), Benc
     match writing.receive()? {
         (ticket, Outcome::Written(committed)) => Ok((ticket, committed.cpl)),
         (_, Outcome::Refused(refusal)) => Err(ClientError::from(refusal).into()),
-        (_, Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_)) => {
+        (_, Outcome::Opened(..) | Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_)) => {
             Err(BenchError::Reader(ReaderTrouble::Confused))
         }
     }

@@ -33,6 +33,7 @@ use crate::mailbox::Mailbox;
 use crate::wire::client::ClientWelcome;
 use crate::wire::{Envelope, Frame, Hello, Role};
 
+mod backtracking;
 mod issuing;
 mod pulse;
 mod reaching;
@@ -40,6 +41,7 @@ mod readers;
 mod reports;
 mod serving;
 
+use backtracking::Going;
 use pulse::Pulse;
 use readers::Leases;
 
@@ -88,6 +90,8 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     writes: VecDeque<(Vec<PageImage>, Reply<Committed>)>,
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
+    /// Where the volume is going, if it is.
+    going: Option<Going>,
     reads: Reads,
     bounds: Bounds,
     /// Why no write can become durable, until one does.
@@ -180,6 +184,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             used: Lsn::ZERO,
             writes: VecDeque::new(),
             commits: VecDeque::new(),
+            going: None,
             reads: Reads::default(),
             bounds: Bounds::default(),
             is_full: None,
@@ -271,6 +276,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         match command {
             Command::Read { page, consistency, reply } => {
                 self.take_read(page, consistency, Reply::Waiter(reply));
+            }
+            Command::Backtrack { target, reply } => {
+                self.take_backtrack(target, Reply::Waiter(reply));
             }
             Command::Write { pages, reply } => self.take_write(pages, Reply::Waiter(reply)),
         }
@@ -444,6 +452,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             self.resend(now);
         }
         if matches!(self.phase, Phase::Open) {
+            self.tick_going(now);
             self.issue_writes();
             self.issue_reads(now);
             if self.publish.is_some_and(|at| at <= now) {
@@ -472,10 +481,20 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let callers = self.is_serving().then(|| self.callers.deadline(self.env.now(), may_ask));
         let is_open = matches!(self.phase, Phase::Open);
         let readers = self.leases.deadline().filter(|_| is_open);
-        [recovery, stall, peers, self.publish, self.reads.deadline(), callers.flatten(), readers]
-            .into_iter()
-            .flatten()
-            .min()
+        let going = self.going.as_ref().and_then(Going::deadline).filter(|_| is_open);
+        [
+            going,
+            recovery,
+            stall,
+            peers,
+            self.publish,
+            self.reads.deadline(),
+            callers.flatten(),
+            readers,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Returns how many bytes are queued for the segment that takes least.

@@ -70,6 +70,11 @@ impl Points {
         self.known.push_back(cpl);
     }
 
+    /// Forgets all of them.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// Returns the oldest consistency point at which may still be read.
     pub(super) fn oldest(&self) -> Option<Lsn> {
         self.known.front().copied()

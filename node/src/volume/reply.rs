@@ -3,7 +3,7 @@
 
 use quorate_core::id::Ticket;
 
-use super::{Committed, PageVersion, VolumeError};
+use super::{Committed, Opened, PageVersion, VolumeError};
 use crate::answer::Promise;
 use crate::env::Token;
 use crate::wire::client::{Answer, ClientRefusal, ClientReply, PageSum};
@@ -35,6 +35,13 @@ pub(crate) trait IntoAnswer {
 impl IntoAnswer for Committed {
     fn into_answer(self) -> (Answer, Vec<u8>) {
         (Answer::Written(self), Vec::new())
+    }
+}
+
+impl IntoAnswer for Opened {
+    fn into_answer(self) -> (Answer, Vec<u8>) {
+        let Self { epoch, recovery_point, .. } = self;
+        (Answer::Opened { epoch, recovery_point }, Vec::new())
     }
 }
 

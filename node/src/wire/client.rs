@@ -90,6 +90,11 @@ pub struct ClientRequest {
 /// What a client can ask.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Question {
+    /// Go back to this consistency point, or forward again.
+    Backtrack {
+        /// The point.
+        target: Lsn,
+    },
     /// A page.
     Read {
         /// Which.
@@ -119,6 +124,13 @@ pub struct ClientReply {
 /// What a client is answered.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Answer {
+    /// The volume is open where it was to go.
+    Opened {
+        /// The epoch.
+        epoch: VolumeEpoch,
+        /// The point.
+        recovery_point: Vdl,
+    },
     /// The page that was asked for.
     Page {
         /// The page and its bytes; without bytes if it was never written.
@@ -153,6 +165,14 @@ pub enum ClientRefusal {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// There is no consistency point to go to.
+    #[error(
+        "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
+    )]
+    NoPoint {
+        /// The nearest one under it.
+        nearest: Lsn,
+    },
     /// The number space is used up.
     #[error("the volume's log has no positions left: copy it into a new volume")]
     OutOfLsns,
@@ -171,6 +191,18 @@ pub enum ClientRefusal {
     /// The read point isn't one.
     #[error(transparent)]
     Point(#[from] PointError),
+    /// A point above the end, and not on a branch that was left.
+    #[error(
+        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
+         forward again only until something is written"
+    )]
+    PointAhead,
+    /// A point under the garbage floor.
+    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    PointDiscarded {
+        /// The lowest point that there still is.
+        floor: Lsn,
+    },
     /// A reader was asked for what only the writer does.
     #[error(
         "this is a reader: it reads as of its own point, or of an LSN that it waits for (`--min`). \
@@ -186,6 +218,12 @@ pub enum ClientRefusal {
          versions that this reader needs since its writer took it for dead. Ask again"
     )]
     Unanswered,
+    /// The volume has gone to another point of its log meanwhile, or is about to.
+    #[error(
+        "the volume goes to another point of its log; a write under way may or may not be part of \
+         it. Read what is there, and ask again"
+    )]
+    WentElsewhere,
 }
 
 impl From<VolumeError> for ClientRefusal {
@@ -194,6 +232,10 @@ impl From<VolumeError> for ClientRefusal {
             VolumeError::BatchRefused => Self::BatchRefused,
             VolumeError::Empty => Self::Empty,
             VolumeError::LogFull => Self::LogFull,
+            VolumeError::NoPoint { nearest } => Self::NoPoint { nearest },
+            VolumeError::PointAhead => Self::PointAhead,
+            VolumeError::PointDiscarded { floor } => Self::PointDiscarded { floor },
+            VolumeError::WentElsewhere => Self::WentElsewhere,
             VolumeError::OutOfLsns => Self::OutOfLsns,
             VolumeError::Overtaken { by } => Self::Overtaken { by },
             VolumeError::Oversized => Self::Oversized,

@@ -62,6 +62,7 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
                 self.reply(client, answer, Vec::new());
             }
             Question::Read { consistency: Consistency::At(_) | Consistency::Strict, .. }
+            | Question::Backtrack { .. }
             | Question::Write { .. } => {
                 self.reply(client, Answer::Refused(ClientRefusal::Reader), Vec::new());
             }

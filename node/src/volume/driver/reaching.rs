@@ -37,7 +37,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
+        self.writer = Some(self.next_writer(epoch, geometry));
         self.carry_out();
     }
 

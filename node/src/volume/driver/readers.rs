@@ -36,6 +36,11 @@ impl Leases {
         Self { heard: BTreeMap::new(), brief: now, held: None }
     }
 
+    /// Returns the readers that are registered.
+    pub(super) fn readers(&self) -> Vec<ReaderId> {
+        self.heard.keys().copied().collect()
+    }
+
     /// Returns when something is to be done next, if ever.
     pub(super) fn deadline(&self) -> Option<Moment> {
         (!self.heard.is_empty()).then_some(self.brief)

@@ -6,7 +6,7 @@ use quorate_core::id::{PgId, Position};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
 
-use super::super::{Committed, VolumeError};
+use super::super::{Committed, Opened, VolumeError};
 use super::{PUBLISH_AFTER, Phase, VolumeDriver};
 use crate::clock::Moment;
 use crate::env::Environment;
@@ -20,14 +20,20 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Opened { vdl, through } => {
                 self.used = through;
                 self.recovery_point = vdl;
-                self.frontier.advance(vdl.lsn());
+                if self.going.is_some() {
+                    self.frontier.go_to(vdl.lsn());
+                } else {
+                    self.frontier.advance(vdl.lsn());
+                }
                 self.points.remember(vdl.lsn());
                 self.reads.reach(vdl, now);
                 let phase = std::mem::replace(&mut self.phase, Phase::Open);
                 if let (Phase::Recovering(recovery), Some(writer)) = (phase, &self.writer) {
-                    let epoch = writer.epoch();
-                    recovery.succeed(epoch, vdl, *writer.geometry());
+                    let (epoch, geometry) = (writer.epoch(), *writer.geometry());
+                    let attempts = recovery.attempts;
+                    recovery.succeed(epoch, vdl, geometry);
                     self.welcome_as(epoch);
+                    self.arrive(Opened { epoch, recovery_point: vdl, geometry, attempts });
                 }
                 self.advanced = now;
                 self.publish = Some(now);
@@ -56,7 +62,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
             Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
             // Commands are given only when they can be carried out.
-            Report::Located { .. } | Report::Refused(_) | Report::Settled { .. } => {}
+            Report::Located { ticket, backtrack } => self.go(ticket, backtrack),
+            Report::Refused(refusal) => self.refused_to_go(refusal),
+            Report::Settled { .. } => {}
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);
@@ -125,6 +133,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.writes.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
+        self.end_going(Err(error));
         self.reads.fail(error, &mut self.outbox);
         self.payloads.clear();
         self.peers.clear();

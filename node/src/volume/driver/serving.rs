@@ -97,6 +97,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Question::Read { page, consistency } => {
                 self.take_read(page, consistency, Reply::Caller { token, ticket });
             }
+            Question::Backtrack { target } => {
+                self.take_backtrack(target, Reply::Caller { token, ticket });
+            }
             Question::Status => self.tell_status(token, ticket),
             Question::Write { pages } => {
                 let pages = cut(&pages, bytes)

@@ -1,0 +1,59 @@
+//! `quorate backtrack`.
+
+use std::io::{self, Write as _};
+use std::time::Instant;
+
+use clap::Args;
+use quorate_core::lsn::Lsn;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::place::{Place, print_json};
+
+/// Go back to an earlier commit, or forward again as long as nothing has been written since.
+///
+/// Everything that was committed after that LSN is gone for whoever reads from now on. It is not
+/// thrown away until something new is written: until then the volume goes forward again with the
+/// same command.
+#[derive(Args, Debug)]
+#[command(after_help = "Example: quorate backtrack --to 1234, with an LSN that `write` printed")]
+pub(crate) struct Backtrack {
+    /// The LSN of a commit
+    #[arg(long, value_name = "LSN")]
+    to: u64,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Gone {
+    lsn: u64,
+    epoch: u64,
+    milliseconds: f64,
+}
+
+impl Backtrack {
+    pub(crate) fn execute(self) -> Outcome {
+        let Self { to, place, json } = self;
+        let mut client = place.connect()?;
+        let begun = Instant::now();
+        let (epoch, point) = client.backtrack_now(Lsn::new(to))?;
+        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        if json {
+            return print_json(&Gone {
+                lsn: point.lsn().get(),
+                epoch: epoch.counter(),
+                milliseconds,
+            });
+        }
+        writeln!(
+            io::stdout().lock(),
+            "the volume is at LSN {point}, in epoch {}, after {milliseconds:.1} ms",
+            epoch.counter()
+        )?;
+        Ok(())
+    }
+}
