@@ -6,12 +6,14 @@ mod support;
 use quorate_core::consistency::{ReadPoint, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::Half;
 use quorate_core::geometry::VolumeGeometry;
 use quorate_core::hold::{HoldName, Holds};
-use quorate_core::id::{PageId, PgId, ReaderId, SegmentSet, Ticket};
+use quorate_core::id::{Incarnation, PageId, PgId, ReaderId, SegmentId, SegmentSet, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{FromReader, Peer, Redo, Start, ToReader};
+use quorate_core::membership::Step;
+use quorate_core::message::{FromReader, Peer, Redo, Start, ToReader, ToSegment};
 use quorate_core::reader::{Reader, ReaderEffect, ReaderInput, ReaderReport};
 use quorate_core::record::Record;
 use quorate_core::segment::Segment;
@@ -27,6 +29,8 @@ struct Volume {
     writer: Writer,
     segments: Vec<Segment>,
     to_reader: Vec<ToReader>,
+    /// Segments that no records reach.
+    deaf: SegmentSet,
 }
 
 impl Volume {
@@ -36,7 +40,8 @@ impl Volume {
         let segments = (0..6).map(|_| Segment::recover(image.clone())).collect();
         let mut effects = Vec::new();
         let writer = Writer::open(epoch(0), geometry, &mut effects);
-        let mut volume = Self { writer, segments, to_reader: Vec::new() };
+        let deaf = SegmentSet::EMPTY;
+        let mut volume = Self { writer, segments, to_reader: Vec::new(), deaf };
         volume.carry_out(effects);
         assert_eq!(volume.writer.phase(), PhaseName::Open);
         volume
@@ -59,7 +64,9 @@ impl Volume {
                     }
                     WriterEffect::Send { group, to, message } => {
                         for (index, segment) in self.segments.iter_mut().enumerate() {
-                            if !to.contains(at(index)) {
+                            let is_append = matches!(message, ToSegment::Append(_));
+                            if !to.contains(at(index)) || is_append && self.deaf.contains(at(index))
+                            {
                                 continue;
                             }
                             let from = Peer::Writer(epoch(0));
@@ -162,6 +169,42 @@ fn a_reader_learns_which_segments_are_complete() {
     assert_eq!(reader.vdl(), volume.writer.vdl());
     assert_eq!(reader.complete(GROUP), SegmentSet::from_bits(0b01_1111));
     assert_eq!(reader.complete(GROUP), volume.writer.complete(GROUP));
+}
+
+/// A reader must hear of who joins and who is gone, and of a VDL that a step of a change advances:
+/// under other quorums, what was acknowledged before may be enough.
+#[test]
+fn a_reader_learns_of_a_change_of_members() {
+    let mut volume = Volume::open();
+    let image = SegmentImage::join(GROUP, geometry(1, WIDE), Incarnation::new(1)).unwrap();
+    volume.segments.push(Segment::recover(image));
+    let attach = FromReader::Attach { floor: None };
+    volume.step(WriterInput::ReceiveReader { from: READER, message: attach });
+    let mut reader = Reader::new(READER, geometry(1, WIDE));
+    let listen = |volume: &mut Volume, reader: &mut Reader| {
+        volume.step(WriterInput::Brief);
+        for message in std::mem::take(&mut volume.to_reader) {
+            receive(reader, message);
+        }
+        assert_eq!(reader.vdl(), volume.writer.vdl());
+        reader.complete(GROUP)
+    };
+    let six = SegmentSet::from_bits(0b011_1111);
+    assert_eq!(listen(&mut volume, &mut reader), six);
+    let new = SegmentId { position: at(6), incarnation: Incarnation::new(1) };
+    volume.step(WriterInput::Step { group: GROUP, step: Step::Replace { old: at(5), new } });
+    assert_eq!(listen(&mut volume, &mut reader), SegmentSet::from_bits(0b111_1111));
+    // Four of the old members take the write, but of the new ones only three.
+    volume.deaf = SegmentSet::from_bits(0b101_1000);
+    let before = volume.writer.vdl();
+    volume.step(WriterInput::Write { changes: vec![change(0, 1)] });
+    assert_eq!(volume.writer.vdl(), before);
+    volume.step(WriterInput::Step { group: GROUP, step: Step::Revert(Half::Older) });
+    assert!(volume.writer.vdl() > before);
+    assert_eq!(listen(&mut volume, &mut reader), SegmentSet::from_bits(0b010_0111));
+    volume.deaf = SegmentSet::EMPTY;
+    volume.write();
+    assert_eq!(listen(&mut volume, &mut reader).bits() & !six.bits(), 0, "who left is not asked");
 }
 
 fn start(session: u64, at: u64) -> ToReader {
