@@ -22,6 +22,8 @@ mod open;
 mod read;
 mod sealing;
 
+pub use membership::Standing;
+
 use installing::Installing;
 use open::{Acknowledged, Open};
 use sealing::{GroupSeal, Sealing};
@@ -305,6 +307,12 @@ impl<R: Rules> Writer<R> {
             Phase::Installing(installing) => installing.membership(group),
             Phase::Open(open) => open.membership(group),
         }
+    }
+
+    /// Returns how an open writer's last step in `group` stands.
+    #[must_use]
+    pub fn standing(&self, group: PgId) -> Option<Standing> {
+        self.as_open().and_then(|open| open.standing(self.rules, group))
     }
 
     /// Returns this writer's epoch.

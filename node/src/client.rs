@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::membership::Step;
 
+use crate::addresses::Place;
 use crate::config::VolumeId;
 use crate::connection::{Connection, ConnectionError};
 use crate::status::Blocking;
@@ -19,6 +21,7 @@ use crate::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, PageSum, Question,
     WriterStatus,
 };
+use crate::wire::members::{Stepped, VolumeMembers};
 use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, WireError};
 
 /// Why a client gets no answer, or a no.
@@ -73,8 +76,12 @@ pub enum Outcome {
     Page(PageVersion),
     /// The writer refuses.
     Refused(ClientRefusal),
+    /// Who the members are.
+    Members(VolumeMembers),
     /// How the writer is.
     Status(Box<WriterStatus>),
+    /// What became of a step.
+    Stepped(Stepped),
     /// The write is durable for good.
     Written(Committed),
 }
@@ -180,6 +187,8 @@ impl Client {
             Answer::Refused(refusal) => Outcome::Refused(refusal),
             Answer::Status(status) => Outcome::Status(status),
             Answer::Written(committed) => Outcome::Written(committed),
+            Answer::Members(members) => Outcome::Members(members),
+            Answer::Stepped(stepped) => Outcome::Stepped(stepped),
         };
         Ok((ticket, outcome))
     }
@@ -199,9 +208,7 @@ impl Client {
                 Ok(version)
             }
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -214,9 +221,7 @@ impl Client {
         match self.receive()? {
             (ticket, Outcome::Written(committed)) if ticket == asked => Ok(committed),
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -237,7 +242,40 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Written(_) => Err(ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks who the members of the volume's groups are, and waits for it; nothing else may be under
+    /// way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn members(&mut self) -> Result<VolumeMembers, ClientError> {
+        self.ask(Question::Members, &[])?;
+        match self.receive()?.1 {
+            Outcome::Members(members) => Ok(members),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks for a step of a membership change, by which the segment at `place` may join, and waits
+    /// for what becomes of it; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn step(
+        &mut self,
+        group: PgId,
+        step: Step,
+        place: Option<Place>,
+    ) -> Result<Stepped, ClientError> {
+        self.ask(Question::Step { group, step, place }, &[])?;
+        match self.receive()?.1 {
+            Outcome::Stepped(stepped) => Ok(stepped),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Err(ClientError::Unexpected),
         }
     }
 }

@@ -25,11 +25,13 @@ pub(crate) struct Gossip {
     round: Vec<Position>,
     /// When the next round begins.
     next: Moment,
+    /// No question is asked before.
+    paced: Moment,
 }
 
 impl Gossip {
     pub(crate) const fn new(now: Moment) -> Self {
-        Self { asked: None, round: Vec::new(), next: now }
+        Self { asked: None, round: Vec::new(), next: now, paced: now }
     }
 
     /// Begins a round that asks `peers`, the last one first.
@@ -54,6 +56,9 @@ impl Gossip {
             return None;
         }
         self.asked = None;
+        if now < self.paced {
+            return None;
+        }
         let peer = self.round.pop()?;
         self.asked = Some((peer, now.after(PATIENCE)));
         Some(peer)
@@ -69,6 +74,11 @@ impl Gossip {
         }
     }
 
+    /// Asks nobody before `until`.
+    pub(crate) const fn pace(&mut self, until: Moment) {
+        self.paced = until;
+    }
+
     /// Takes the end of the connection to `peer`.
     pub(crate) fn lost(&mut self, peer: Position) {
         self.answered(peer, false);
@@ -77,7 +87,12 @@ impl Gossip {
 
     /// Returns when something is to be done next.
     pub(crate) fn deadline(&self) -> Moment {
-        self.asked.map_or(self.next, |(_, until)| until.min(self.next))
+        let next = match self.asked {
+            Some((_, until)) => until,
+            None if self.round.is_empty() => self.next,
+            None => self.paced,
+        };
+        next.min(self.next)
     }
 }
 

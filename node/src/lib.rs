@@ -11,6 +11,7 @@
 //! it) and [`client`] (of such a process), [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod answer;
 pub mod bench;
 pub mod client;
@@ -36,6 +37,7 @@ pub mod payload;
 pub mod simulation;
 pub mod source;
 pub mod status;
+pub mod steward;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -72,7 +72,8 @@ pub fn ask(
             | Envelope::ToWriter(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
-            | Envelope::ToClient(_),
+            | Envelope::ToClient(_)
+            | Envelope::Seats(_),
         ) => Err(StatusError::Unexpected),
     }
 }

@@ -8,10 +8,12 @@ use std::rc::Rc;
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, ToSegment};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
@@ -110,6 +112,7 @@ pub(crate) fn identity() -> LogIdentity {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: quorate_core::id::Incarnation::new(0),
         salt: 0x5a17,
     }
 }
@@ -119,6 +122,8 @@ pub(crate) fn status() -> Status {
     Status {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
+        incarnation: Incarnation::new(0),
+        membership: Membership::genesis(QuorumSet::AURORA),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
         heard: VolumeEpoch::ZERO,

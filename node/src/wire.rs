@@ -27,16 +27,19 @@
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position};
+use quorate_core::membership::Membership;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::addresses::Seats;
 use crate::config::VolumeId;
 use crate::payload::{self, PAGE_BYTES_MAX, PayloadError};
 
 pub mod client;
+pub mod members;
 
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
@@ -125,6 +128,10 @@ pub struct Status {
     pub group: PgId,
     /// The segment's position in its group.
     pub position: Position,
+    /// Which disk of its position it is.
+    pub incarnation: Incarnation,
+    /// The membership that it has, or had last.
+    pub membership: Membership,
     /// What it holds every record up to.
     pub scl: Scl,
     /// The highest VDL that it knows.
@@ -200,6 +207,8 @@ pub enum Envelope {
     FromClient(ClientRequest),
     /// The answer to a request of a client.
     ToClient(ClientReply),
+    /// Where the segments of a group are, as far as the sender knows.
+    Seats(Seats),
 }
 
 impl Envelope {
@@ -231,7 +240,8 @@ impl Envelope {
             | Self::Welcome(_)
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
-            | Self::ToClient(_) => &[],
+            | Self::ToClient(_)
+            | Self::Seats(_) => &[],
         }
     }
 
@@ -245,11 +255,20 @@ impl Envelope {
                 std::slice::from_ref(page)
             }
             Self::FromClient(ClientRequest {
-                question: Question::Read { .. } | Question::Status,
+                question:
+                    Question::Read { .. }
+                    | Question::Status
+                    | Question::Members
+                    | Question::Step { .. },
                 ..
             })
             | Self::ToClient(ClientReply {
-                answer: Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
+                answer:
+                    Answer::Refused(_)
+                    | Answer::Status(_)
+                    | Answer::Written(_)
+                    | Answer::Members(_)
+                    | Answer::Stepped(_),
                 ..
             })
             | Self::ClientWelcome(_)
@@ -259,7 +278,8 @@ impl Envelope {
             | Self::StatusRequest
             | Self::ToSegment(_)
             | Self::ToWriter(_)
-            | Self::Welcome(_) => &[],
+            | Self::Welcome(_)
+            | Self::Seats(_) => &[],
         }
     }
 

@@ -71,6 +71,8 @@ fn status() -> Status {
     Status {
         group: GROUP,
         position: position(),
+        incarnation: Incarnation::new(0),
+        membership: membership(),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
         heard: epoch(3),
@@ -315,6 +317,7 @@ fn identity() -> LogIdentity {
         group: GROUP,
         position: position(),
         geometry: config::geometry(2).unwrap(),
+        incarnation: quorate_core::id::Incarnation::new(0),
         salt: SALT,
     }
 }

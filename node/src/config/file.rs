@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_core::id::PgId;
+use quorate_core::id::{Incarnation, PgId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NodeConfig, VolumeId, geometry, position};
+use crate::addresses::{Place, Seat};
 use crate::volume::VolumeConfig;
 
 /// How long a recovery may take unless the configuration says otherwise.
@@ -93,6 +94,35 @@ pub(crate) fn write<T: Serialize>(
     write().map_err(at)
 }
 
+/// A segment that has joined its group after the first six, or has moved.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinedMember {
+    /// The protection group of the segment, from zero.
+    #[serde(default)]
+    pub group: u32,
+    /// The position of the segment in its group, 0 to 7.
+    pub position: usize,
+    /// Which disk of its position it is: one more than that of the disk before.
+    #[serde(default)]
+    pub incarnation: u32,
+    /// How often this disk has moved to another address.
+    #[serde(default)]
+    pub revision: u32,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl JoinedMember {
+    fn seat(&self, path: &Path) -> Result<Seat, ConfigFileError> {
+        let position = position(self.position)
+            .map_err(|error| key_error(path, "members", said(error)))?;
+        let Self { incarnation, revision, address, .. } = *self;
+        let incarnation = Incarnation::new(incarnation);
+        Ok(Seat { position, place: Place { incarnation, revision, address } })
+    }
+}
+
 /// `node.toml`: what a storage node is told.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -103,14 +133,21 @@ pub struct NodeFile {
     pub groups: u32,
     /// The protection group of the segment, from zero.
     pub group: u32,
-    /// The position of the segment in its group, 0 to 5.
+    /// The position of the segment in its group, 0 to 7.
     pub position: usize,
+    /// Which disk of its position it is: one more than that of the disk before.
+    #[serde(default)]
+    pub incarnation: u32,
     /// The directory of the segment's log, from that of this file.
     pub directory: PathBuf,
     /// The address to listen at.
     pub listen: SocketAddr,
-    /// The addresses of the group's six segments by position, this one's included.
+    /// The addresses of the group's first six segments by position; none if all are in `members`.
+    #[serde(default)]
     pub peers: Vec<SocketAddr>,
+    /// The group's segments that have joined since, this one included, or have moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<JoinedMember>,
 }
 
 impl NodeFile {
@@ -127,20 +164,20 @@ impl NodeFile {
             volume: volume(path, &file.volume)?,
             group: PgId::new(file.group),
             geometry: geometry(file.groups).map_err(|error| wrong("groups", said(error)))?,
-            position: geometry(file.groups)
-                .and_then(|geometry| position(&geometry, file.position))
-                .map_err(|error| wrong("position", said(error)))?,
+            position: position(file.position).map_err(|error| wrong("position", said(error)))?,
+            incarnation: Incarnation::new(file.incarnation),
             peers: file.peers,
+            joined: file.members.iter().map(|it| it.seat(path)).collect::<Result<_, _>>()?,
         };
         config.check().map_err(|error| wrong(key_of(&error), said(error)))?;
         distinct(path, "peers", &config.peers)?;
-        let own = config.peers.get(config.position.index());
+        let own = config.book().place(config.position).map(|place| place.address);
         let is_own = |own: &SocketAddr| {
             own.port() == config.listen.port()
                 && (config.listen.ip().is_unspecified() || own.ip() == config.listen.ip())
         };
         match own {
-            Some(own) if !is_own(own) => {
+            Some(own) if !is_own(&own) => {
                 let (listen, position) = (config.listen, config.position.index());
                 let problem = format!(
                     "is {listen}, but `peers` has {own} at `position` {position}, where the others \
@@ -164,8 +201,11 @@ pub struct WriterFile {
     /// How long the recovery may take.
     #[serde(default = "default_patience")]
     pub patience_seconds: u64,
-    /// The addresses of the volume's segments: by group, by position.
+    /// The addresses of the volume's first segments: by group, by position.
     pub segments: Vec<Vec<SocketAddr>>,
+    /// The segments that have joined since, or have moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<JoinedMember>,
 }
 
 const fn default_patience() -> u64 {
@@ -176,7 +216,8 @@ impl WriterFile {
     /// Returns a configuration with the default patience.
     #[must_use]
     pub fn new(volume: VolumeId, listen: SocketAddr, segments: Vec<Vec<SocketAddr>>) -> Self {
-        Self { volume: volume.to_string(), listen, patience_seconds: PATIENCE_SECONDS, segments }
+        let (volume, patience_seconds) = (volume.to_string(), PATIENCE_SECONDS);
+        Self { volume, listen, patience_seconds, segments, members: Vec::new() }
     }
 
     /// Reads and checks the configuration of a writer process: the volume, and where to listen.
@@ -190,7 +231,14 @@ impl WriterFile {
         let groups = u32::try_from(file.segments.len()).unwrap_or(u32::MAX);
         let shape = geometry(groups).map_err(|error| wrong("segments", said(error)))?;
         let members = shape.quorums().members();
-        if let Some(odd) = file.segments.iter().find(|group| group.len() != members) {
+        let is_listed = |index: usize| {
+            file.members.iter().any(|member| usize::try_from(member.group) == Ok(index))
+        };
+        let mut groups = file.segments.iter().enumerate();
+        let is_odd = |(index, group): &(usize, &Vec<SocketAddr>)| {
+            group.len() != members && !(group.is_empty() && is_listed(*index))
+        };
+        if let Some((_, odd)) = groups.find(is_odd) {
             let problem = format!(
                 "lists a group of {} addresses, but a group has {members} segments: list them all, \
                  by position",
@@ -212,7 +260,12 @@ impl WriterFile {
             return Err(wrong("patience_seconds", problem));
         }
         let patience = Duration::from_secs(file.patience_seconds);
-        Ok((VolumeConfig { volume, segments: file.segments, patience }, file.listen))
+        let joined = file.members.iter();
+        let joined = joined.map(|it| Ok((PgId::new(it.group), it.seat(path)?)));
+        let joined = joined.collect::<Result<_, ConfigFileError>>()?;
+        let home = Some(beside(path, Path::new(".")));
+        let config = VolumeConfig { volume, segments: file.segments, joined, home, patience };
+        Ok((config, file.listen))
     }
 }
 
@@ -235,6 +288,7 @@ const fn key_of(error: &ConfigError) -> &'static str {
         ConfigError::Groups { .. } | ConfigError::Limits => "groups",
         ConfigError::Peers { .. } => "peers",
         ConfigError::Position { .. } => "position",
+        ConfigError::Unlisted { .. } => "members",
         ConfigError::UnknownGroup { .. } => "group",
     }
 }

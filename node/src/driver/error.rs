@@ -168,7 +168,8 @@ fn remedy(error: &OpenError) -> &'static str {
         }
         OpenError::Io(_) => "Check the disk and the permissions",
         OpenError::OtherSegment { .. } => {
-            "Set the node's own `directory`, or correct `volume`, `group` and `position`"
+            "Set the node's own `directory`, or correct `volume`, `group`, `position` and \
+             `incarnation`"
         }
         OpenError::OtherGeometry { .. } => "Set `groups` to the number that the volume has",
     }

@@ -123,6 +123,16 @@ impl Environment for SimulatedEnvironment {
         Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length, notes })
     }
 
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = directory.join(name);
+        self.world.borrow_mut().keep(self.machine, path, bytes.to_vec());
+        Ok(())
+    }
+
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.world.borrow().kept(self.machine, &directory.join(name)))
+    }
+
     /// Nobody listens: a simulated cluster tells its own story.
     fn say(&self, _words: &str) {}
 

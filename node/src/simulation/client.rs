@@ -61,7 +61,7 @@ impl<R: Rules> Client<R> {
         // Never full: it would make this one thread wait for itself.
         let commands = Arc::new(Mailbox::new(4 * UNDER_WAY_MAX));
         let (reply, opening) = answer();
-        let config = VolumeConfig { volume, segments, patience: PATIENCE };
+        let config = VolumeConfig::new(volume, segments, PATIENCE);
         let driver =
             VolumeDriver::start_under(rules, environment, config, Arc::clone(&commands), reply)?;
         Ok(Self {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{PageId, PgId, Position};
+use quorate_core::id::{Incarnation, PageId, PgId, Position};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::rules::Rules;
 
@@ -288,6 +288,8 @@ impl<R: Rules> Cluster<R> {
             volume: volume(),
             group: PgId::new(0),
             position,
+            joined: Vec::new(),
+            incarnation: Incarnation::new(0),
             geometry,
         };
         let rules = self.rules;

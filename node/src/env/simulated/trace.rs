@@ -40,6 +40,8 @@ faults! {
     ClockPause = "clock_pause",
     /// A connection was reset.
     ConnectionReset = "connection_reset",
+    /// A node lost its disk with everything on it, and another one took its place.
+    DiskLost = "disk_lost",
     /// A process was stopped while the world went on (SIGSTOP).
     Freeze = "freeze",
     /// Bytes came to an end of a connection whose machine had lost power without a word.

@@ -37,7 +37,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
+        let known = self.known_memberships(&geometry);
+        let effects = &mut self.effects;
+        self.writer = Some(Writer::open_knowing(self.rules, epoch, geometry, &known, effects));
+        self.seat_peers();
         self.carry_out();
     }
 

@@ -32,6 +32,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 self.advanced = now;
                 self.publish = Some(now);
+                self.seat_peers();
             }
             Report::Overtaken { by } => match &mut self.phase {
                 Phase::Recovering(recovery) => {
@@ -54,8 +55,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
             Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
             Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
-            // Commands are given only when they can be carried out.
-            Report::Refused(_) | Report::Settled { .. } => {}
+            Report::Refused(CommandRefusal::Step(refusal)) => self.step_refused = Some(refusal),
+            // Other commands are given only when they can be carried out.
+            Report::Refused(_) => {}
+            Report::Settled { .. } => self.seat_peers(),
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);
