@@ -67,7 +67,13 @@ impl Cat {
                     early.insert(index, version.bytes);
                 }
                 (_, Answer::Refused(refusal)) => return Err(refusal.into()),
-                (_, Answer::Status(_) | Answer::Written(_)) => {
+                (
+                    _,
+                    Answer::Members(_)
+                    | Answer::Status(_)
+                    | Answer::Stepped(_)
+                    | Answer::Written(_),
+                ) => {
                     return Err(ClientError::Unexpected.into());
                 }
             }

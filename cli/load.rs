@@ -147,7 +147,14 @@ impl<'a> Loading<'a> {
                 Ok(())
             }
             (Answer::Refused(refusal), _) => Err(refusal.into()),
-            (Answer::Page(_) | Answer::Status(_) | Answer::Written(_), _) => {
+            (
+                Answer::Members(_)
+                | Answer::Page(_)
+                | Answer::Status(_)
+                | Answer::Stepped(_)
+                | Answer::Written(_),
+                _,
+            ) => {
                 Err(ClientError::Unexpected)
             }
         }

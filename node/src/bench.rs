@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod etcd;
 pub mod floor;
 mod grpc;
+pub mod repair;
 pub mod report;
 mod run;
 pub mod start;

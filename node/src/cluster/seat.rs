@@ -67,6 +67,10 @@ impl WriterSeat {
         Self { name: name.to_owned(), address, volume, words, process }
     }
 
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Connects as soon as the volume is open; the client then waits for `patience` at most for
     /// each answer.
     pub(crate) fn connect(&mut self, patience: Duration) -> Result<Client, ClusterError> {

@@ -54,6 +54,8 @@ faults! {
     OneWay = "one_way",
     /// A machine lost power.
     PowerLoss = "power_loss",
+    /// A disk that took the place of a lost one has become a member.
+    Rebuilt = "rebuilt",
     /// A call was refused although somebody listens.
     Refused = "refused",
     /// After a power loss a later sector is there and an earlier one is not.

@@ -155,7 +155,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     }
 
     /// Takes a step of a membership change; one that was taken before is not taken again.
-    pub(super) fn take_step(&mut self, group: PgId, step: Step, place: Option<Place>) -> Stepped {
+    pub(crate) fn take_step(&mut self, group: PgId, step: Step, place: Option<Place>) -> Stepped {
         let Some(writer) = &self.writer else { return Stepped::NoGroup };
         let Some(membership) = writer.membership(group).copied() else { return Stepped::NoGroup };
         if let Step::Replace { old: _, new } = step
