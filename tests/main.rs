@@ -6,5 +6,6 @@ mod cluster;
 mod commands;
 mod large;
 mod mutants;
+mod repair;
 mod simulation;
 mod tidy;

@@ -298,6 +298,12 @@ impl Cluster {
     /// [`ClusterError`] when it doesn't.
     pub fn restart(&mut self, position: Position) -> Result<Status, ClusterError> {
         self.kill(position)?;
+        let directory = self.directory.clone();
+        let seat = self.seat_mut(position)?;
+        seat.look(&directory);
+        if seat.is_lost {
+            return Err(ClusterError::DiskLost { name: seat.name.clone() });
+        }
         self.spawn(Who::Node(position))?;
         let status = self.wait_ready(position)?;
         self.record()?;

@@ -547,7 +547,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             .filter(|caller| matches!(caller.role, CallerRole::Unknown))
             .map(|caller| caller.since.after(GREETING_MAX));
         let mark = self.is_mark_due().then(|| self.wrote.1.after(MARK_AFTER));
-        links.chain(greetings).chain(mark).fold(self.gossip.deadline(), Moment::min)
+        links.chain(greetings).chain(mark).fold(self.gossip.deadline(now), Moment::min)
     }
 
     fn check<T>(&self, outcome: Result<T, HostError>) -> Result<T, NodeError> {

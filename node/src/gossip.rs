@@ -85,11 +85,12 @@ impl Gossip {
         self.round.retain(|other| *other != peer);
     }
 
-    /// Returns when something is to be done next.
-    pub(crate) fn deadline(&self) -> Moment {
+    /// Returns when something is to be done next. What could be done at `now` waits for something
+    /// else, whose event wakes the loop.
+    pub(crate) fn deadline(&self, now: Moment) -> Moment {
         let next = match self.asked {
             Some((_, until)) => until,
-            None if self.round.is_empty() => self.next,
+            None if self.round.is_empty() || self.paced <= now => self.next,
             None => self.paced,
         };
         next.min(self.next)
@@ -134,12 +135,27 @@ mod tests {
         assert_eq!(gossip.choose(at(0).after(PATIENCE)), Some(position(3)));
     }
 
+    /// Whoever only joins must not keep others from what they have to do, nor wait for ever.
+    #[test]
+    fn a_paced_segment_asks_when_it_is_time() {
+        let mut gossip = Gossip::new(at(0));
+        assert!(gossip.is_due(at(0), 0));
+        gossip.begin(vec![position(1), position(2)]);
+        assert_eq!(gossip.choose(at(0)), Some(position(2)));
+        gossip.answered(position(2), true);
+        gossip.pace(at(40));
+        assert_eq!(gossip.choose(at(39)), None);
+        assert_eq!(gossip.deadline(at(39)), at(40));
+        assert_eq!(gossip.deadline(at(40)), at(100), "a time that has passed makes nobody spin");
+        assert_eq!(gossip.choose(at(40)), Some(position(2)));
+    }
+
     #[test]
     fn rounds_come_at_intervals_with_jitter() {
         let mut gossip = Gossip::new(at(0));
         assert!(gossip.is_due(at(0), 50_000));
         assert!(!gossip.is_due(at(149), 0));
         assert!(gossip.is_due(at(150), 0));
-        assert_eq!(gossip.deadline(), at(250));
+        assert_eq!(gossip.deadline(at(150)), at(250));
     }
 }

@@ -11,9 +11,7 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
-use quorate_core::membership::Membership;
 use quorate_core::message::{Append, ToSegment};
-use quorate_core::quorum::QuorumSet;
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
@@ -112,7 +110,7 @@ pub(crate) fn identity() -> LogIdentity {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
-        incarnation: quorate_core::id::Incarnation::new(0),
+        incarnation: Incarnation::new(0),
         salt: 0x5a17,
     }
 }

@@ -317,7 +317,7 @@ fn identity() -> LogIdentity {
         group: GROUP,
         position: position(),
         geometry: config::geometry(2).unwrap(),
-        incarnation: quorate_core::id::Incarnation::new(0),
+        incarnation: Incarnation::new(0),
         salt: SALT,
     }
 }

@@ -301,7 +301,7 @@ fn a_long_log_costs_less_than_two_frames() {
         group: PgId::new(0),
         position: Position::new(0).unwrap(),
         geometry: config::geometry(1).unwrap(),
-        incarnation: quorate_core::id::Incarnation::new(0),
+        incarnation: Incarnation::new(0),
         salt: 1,
     };
     let page = vec![7; payload::PAGE_BYTES_MAX];

@@ -442,7 +442,7 @@ fn load(client: &mut Client, megabytes: u64) -> Result<(), RepairError> {
     let pages = (megabytes << 20) / PAGE_BYTES as u64;
     let mut random = fastrand::Rng::with_seed(megabytes);
     let mut under_way = 0u32;
-    let mut wait = |client: &mut Client| match client.receive()?.1 {
+    let wait = |client: &mut Client| match client.receive()?.1 {
         Answer::Written(_) => Ok(()),
         Answer::Refused(refusal) => Err(RepairError::from(ClientError::from(refusal))),
         Answer::Members(_) | Answer::Page(_) | Answer::Status(_) | Answer::Stepped(_) => {

@@ -80,6 +80,18 @@ impl Cluster {
         unused.next().unwrap_or_else(|| zone.into())
     }
 
+    /// Ends the writer by SIGKILL, starts it again, and waits until it has opened the volume.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it doesn't.
+    pub fn restart_writer(&mut self) -> Result<(), ClusterError> {
+        // It ends with its value.
+        self.writer = None;
+        self.spawn(Who::Writer)?;
+        self.wait_for_writer()?;
+        self.record()
+    }
+
     /// Returns which disk is at `position`.
     #[must_use]
     pub fn incarnation(&self, position: Position) -> Option<Incarnation> {

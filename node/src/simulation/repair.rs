@@ -117,3 +117,33 @@ impl<R: Rules> Cluster<R> {
         self.rebuilding.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+
+    use std::time::Duration;
+
+    use crate::simulation::{Options, run};
+
+    /// A lost disk that is replaced while nodes and writers fail must cost no commit, and has to
+    /// come about often enough to show that.
+    #[test]
+    fn lost_disks_are_replaced_while_everything_else_fails() {
+        let (mut lost, mut rebuilt) = (0, 0);
+        for seed in 1000..1010 {
+            let duration = Duration::from_secs(5);
+            let options = Options { seed, duration, has_blackouts: seed >= 1008, mutant: None };
+            let report = run(&options).unwrap_or_else(|failure| panic!("{failure}"));
+            for (fault, count) in &report.faults {
+                match *fault {
+                    "disk_lost" => lost += count,
+                    "rebuilt" => rebuilt += count,
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(lost, rebuilt, "what was lost is replaced by the end of a round");
+        assert!(lost >= 10, "{lost}");
+    }
+}
