@@ -250,7 +250,10 @@ fn start(dir: &Path, starts: u32, idle: Duration, is_json: bool) -> Result<(), B
 fn repair(options: &repair::Options, is_json: bool) -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
     if !is_json {
-        writeln!(out, "commits in ms before a disk is lost, and from then on until it is replaced")?;
+        writeln!(
+            out,
+            "commits in ms before a disk is lost, and from then on until it is replaced"
+        )?;
         writeln!(
             out,
             "{:<10} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9}",

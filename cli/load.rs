@@ -154,9 +154,7 @@ impl<'a> Loading<'a> {
                 | Answer::Stepped(_)
                 | Answer::Written(_),
                 _,
-            ) => {
-                Err(ClientError::Unexpected)
-            }
+            ) => Err(ClientError::Unexpected),
         }
     }
 

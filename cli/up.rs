@@ -132,7 +132,10 @@ impl Up {
         }
         for name in cluster.lost() {
             let repair = self.place.command("repair");
-            writeln!(out, "\n  {name} is not started: its log is gone. Replace it with `{repair}`")?;
+            writeln!(
+                out,
+                "\n  {name} is not started: its log is gone. Replace it with `{repair}`"
+            )?;
         }
         writeln!(out, "\nIn another terminal:\n")?;
         for command in ["status --watch", "write 7 \"hello, quorum\"", "read 7 --strict"] {

@@ -131,9 +131,8 @@ fn the_command_replaces_the_node_that_is_dead() {
         use std::io::{BufRead, BufReader};
         BufReader::new(up.stdout.take().unwrap()).lines()
     };
-    let mut next = || -> serde_json::Value {
-        serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
-    };
+    let mut next =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     let ready = next();
     run(&["write", "7", "before"]);
     let victim = ready["cluster"]["nodes"][3]["pid"].as_i64().unwrap();
@@ -148,11 +147,10 @@ fn the_command_replaces_the_node_that_is_dead() {
     assert_eq!((&next()["names"][0], &next()["names"][0]), (&"b3".into(), &"b2".into()));
     let members: serde_json::Value = serde_json::from_str(&run(&["members", "--json"])).unwrap();
     let of = |index: usize| members[0]["members"][index].clone();
-    assert_eq!((&of(5)["name"], &of(5)["zone"], &of(5)["role"]), (
-        &"b3".into(),
-        &"b".into(),
-        &"member".into()
-    ));
+    assert_eq!(
+        (&of(5)["name"], &of(5)["zone"], &of(5)["role"]),
+        (&"b3".into(), &"b".into(), &"member".into())
+    );
     assert!(run(&["status"]).contains("b3"));
     run(&["write", "8", "after"]);
     run(&["down"]);

@@ -111,7 +111,8 @@ impl AddressBook {
 
     /// Returns all places that are known.
     pub fn seats(&self) -> impl Iterator<Item = Seat> {
-        let known = |(position, place): (_, &Option<Place>)| Some(Seat { position, place: (*place)? });
+        let known =
+            |(position, place): (_, &Option<Place>)| Some(Seat { position, place: (*place)? });
         self.places.iter().filter_map(known)
     }
 

@@ -34,9 +34,9 @@ use error::doing;
 pub use file::{CLUSTER_FILE, ClusterFile, Member};
 use lock::ClusterLock;
 pub use lock::{Stopped, running, stop};
-pub use request::{Answered, LocalHands};
 use member::NodeSeat;
 use process::{Running, last_words};
+pub use request::{Answered, LocalHands};
 
 /// How long a process may take to answer its first question.
 const READY_MAX: Duration = Duration::from_secs(20);

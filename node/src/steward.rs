@@ -47,8 +47,10 @@ pub enum StewardError {
         problem: String,
     },
     /// Nobody is dead.
-    #[error("every member answers its writer: there is nothing to repair. Name a position to \
-             replace a member that is alive")]
+    #[error(
+        "every member answers its writer: there is nothing to repair. Name a position to \
+             replace a member that is alive"
+    )]
     NobodyDead,
     /// The writer has no such group.
     #[error("the volume has no such protection group")]
@@ -73,8 +75,10 @@ pub enum StewardError {
         positions: Vec<Position>,
     },
     /// It takes too long.
-    #[error("the change is not through after {0:?}; it goes on where it is when this is run again, \
-             and --revert takes it back")]
+    #[error(
+        "the change is not through after {0:?}; it goes on where it is when this is run again, \
+             and --revert takes it back"
+    )]
     TimedOut(Duration),
 }
 
@@ -341,6 +345,16 @@ impl Steward<'_> {
                 && membership.knows(id.position, id.incarnation)
         };
         if let Some(change) = self.joining.filter(|change| is_member(change.new)) {
+            if let Goal::Replace(Some(position)) = self.task.goal
+                && position != change.old.position
+            {
+                // It was under way before, and what was asked for comes now.
+                self.joining = None;
+                self.provided = None;
+                self.is_named = false;
+                self.proposed = None;
+                return Ok(None);
+            }
             self.hands.retire(&concerned(membership))?;
             return Ok(Some(self.outcome(Some(change), false)));
         }

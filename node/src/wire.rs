@@ -256,10 +256,7 @@ impl Envelope {
             }
             Self::FromClient(ClientRequest {
                 question:
-                    Question::Read { .. }
-                    | Question::Status
-                    | Question::Members
-                    | Question::Step { .. },
+                    Question::Read { .. } | Question::Status | Question::Members | Question::Step { .. },
                 ..
             })
             | Self::ToClient(ClientReply {

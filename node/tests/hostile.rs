@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quorate_core::consistency::{Scl, Vcl, Vdl};
@@ -16,6 +17,7 @@ use quorate_core::message::{Append, Install, Pull, Pulled, SealAnswer, ToSegment
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
+use quorate_node::addresses::{Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
 use quorate_node::env::{Event, LogFile};
@@ -146,9 +148,17 @@ fn shapes() -> Vec<Shape> {
         Shape::new("sealed, history", &sealed(none()), &sealed(ranges())),
         Shape::new("sealed, records", &sealed(none()), &sealed(records())),
         Shape::new("write", &write(vec![]), &write(vec![page])),
+        Shape::new("status, seats", &seats(0), &seats(1)),
         Shape::new("status, groups", &status(0, 0), &status(1, 0)),
         Shape::new("status, segments", &status(1, 0), &status(1, 1)),
     ]
+}
+
+/// Returns an address book with so many places.
+fn seats(count: usize) -> Envelope {
+    let (position, address) = (Position::new(0).unwrap(), SocketAddr::from(([127, 0, 0, 1], 7)));
+    let seat = Seat { position, place: Place::first(address) };
+    Envelope::Seats(Seats { group: PgId::new(0), seats: vec![seat; count] })
 }
 
 /// Returns the status of a writer with so many groups of so many segments.

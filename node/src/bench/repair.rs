@@ -232,6 +232,9 @@ struct Bench {
     in_doubt: u64,
 }
 
+/// A member that is away, and comes back.
+type Away = JoinHandle<Result<(), ClusterError>>;
+
 type Stewarding = JoinHandle<Result<steward::Outcome, StewardError>>;
 
 impl Bench {
@@ -281,10 +284,11 @@ impl Bench {
             if pending && self.clock.now() >= strike {
                 pending = !self.strike(fault, old, &mut away)?;
             }
-            self.bring_back(&mut away, false)?;
         }
-        self.bring_back(&mut away, true)?;
         let outcome = stewarding.join().map_err(|_| RepairError::Panicked)??;
+        if let Some(away) = away {
+            away.join().map_err(|_| RepairError::Panicked)??;
+        }
         let commits = self.times.took.len() as u64;
         while self.session.under_way() > 0 {
             self.take(fault, Some(old))?;
@@ -295,6 +299,8 @@ impl Bench {
         }
         lock(&self.shared).cluster.check_alive()?;
         let change = outcome.change.ok_or(RepairError::Panicked)?;
+        // It may have been killed when it was a member already, and nobody looked after it then.
+        lock(&self.shared).cluster.provide(change.old.position, change.new)?;
         let status = lock(&self.shared).cluster.status(change.new.position);
         Ok(Row {
             cycle,
@@ -367,7 +373,7 @@ impl Bench {
         &mut self,
         fault: Fault,
         old: Position,
-        away: &mut Option<(Position, Moment)>,
+        away: &mut Option<Away>,
     ) -> Result<bool, RepairError> {
         match fault {
             Fault::None => Ok(true),
@@ -388,25 +394,15 @@ impl Bench {
                 let victim = others.get(self.random.usize(0..others.len().max(1))).copied();
                 let Some(victim) = victim else { return Ok(false) };
                 processes.cluster.kill(victim)?;
-                *away = Some((victim, self.clock.now().after(AWAY)));
+                let shared = Arc::clone(&self.shared);
+                // By somebody else: the load must not wait for it, nor it for the load.
+                *away = Some(thread::spawn(move || {
+                    thread::sleep(AWAY);
+                    lock(&shared).cluster.restart(victim).map(|_| ())
+                }));
                 Ok(true)
             }
         }
-    }
-
-    /// Starts a member again that was killed, once it is time or at once.
-    fn bring_back(
-        &mut self,
-        away: &mut Option<(Position, Moment)>,
-        is_time: bool,
-    ) -> Result<(), RepairError> {
-        if let Some((node, until)) = *away
-            && (is_time || self.clock.now() >= until)
-        {
-            *away = None;
-            lock(&self.shared).cluster.restart(node)?;
-        }
-        Ok(())
     }
 
     /// Kills the writer, and lets another one take over.

@@ -100,8 +100,10 @@ impl ClusterFile {
         Err(ConfigFileError::Key {
             path: path.to_path_buf(),
             key: "nodes",
-            problem: "has to list the cluster's nodes, each with a position of its own: restore the \
-                      file".into(),
+            problem:
+                "has to list the cluster's nodes, each with a position of its own: restore the \
+                      file"
+                    .into(),
         })
     }
 

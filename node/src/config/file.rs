@@ -115,8 +115,8 @@ pub struct JoinedMember {
 
 impl JoinedMember {
     fn seat(&self, path: &Path) -> Result<Seat, ConfigFileError> {
-        let position = position(self.position)
-            .map_err(|error| key_error(path, "members", said(error)))?;
+        let position =
+            position(self.position).map_err(|error| key_error(path, "members", said(error)))?;
         let Self { incarnation, revision, address, .. } = *self;
         let incarnation = Incarnation::new(incarnation);
         Ok(Seat { position, place: Place { incarnation, revision, address } })

@@ -201,10 +201,9 @@ fn next_written(
     match client.receive()? {
         (ticket, Outcome::Written(_)) => flying.remove(&ticket).ok_or(ClientError::Unexpected),
         (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-        (
-            _,
-            Outcome::Members(_) | Outcome::Page(_) | Outcome::Status(_) | Outcome::Stepped(_),
-        ) => Err(ClientError::Unexpected),
+        (_, Outcome::Members(_) | Outcome::Page(_) | Outcome::Status(_) | Outcome::Stepped(_)) => {
+            Err(ClientError::Unexpected)
+        }
     }
 }
 

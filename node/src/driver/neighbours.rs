@@ -40,7 +40,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
         });
         for position in wanted.iter() {
             if let Some(address) = address(position) {
-                let hello = Hello { volume, group, position, role: Role::Segment { position: own } };
+                let hello =
+                    Hello { volume, group, position, role: Role::Segment { position: own } };
                 self.links.entry(position).or_insert_with(|| Link::new(address, hello, now));
             }
         }

@@ -293,8 +293,7 @@ impl<R: Rules> Cluster<R> {
     pub(super) fn start_node(&mut self, node: usize) -> Result<(), Objection> {
         let unsound = |what: &str| format!("node {node} can't start: {what}");
         let id = self.nodes.get(node).map(|slot| slot.id);
-        let SegmentId { position, incarnation } =
-            id.ok_or_else(|| unsound("no such position"))?;
+        let SegmentId { position, incarnation } = id.ok_or_else(|| unsound("no such position"))?;
         let own = Place { incarnation, revision: 0, address: address(node) };
         let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, LIMITS)
             .map_err(|_| unsound("no such geometry"))?;
@@ -334,8 +333,15 @@ impl<R: Rules> Cluster<R> {
     /// Starts a writer process on some machine of a writer; returns it.
     pub(super) fn start_client(&mut self) -> Result<ProcessId, Objection> {
         let machine = NODES.saturating_add(self.random.index(ZONES.len() - NODES));
-        let client = Client::start(self.rules, &self.world, machine, volume(), vec![segments()], &self.joined)
-            .map_err(|error| format!("a writer can't start: {error}"))?;
+        let client = Client::start(
+            self.rules,
+            &self.world,
+            machine,
+            volume(),
+            vec![segments()],
+            &self.joined,
+        )
+        .map_err(|error| format!("a writer can't start: {error}"))?;
         let process = client.process;
         self.tell(&format!("writer process {} starts on machine {machine}", process.number()));
         self.clients.push(client);

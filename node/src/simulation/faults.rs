@@ -250,14 +250,12 @@ impl<R: Rules> Cluster<R> {
     /// Ends a node if it is up, and damages durable bytes of its log: at most one copy at a time is
     /// damaged, until its peers have repaired it.
     fn rot(&mut self, node: usize) {
-        if let Some(other) = self.rotten
-            && let Some(slot) = self.nodes.get(other)
-            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
-        {
-            self.rotten = None;
-        }
+        self.look_for_rot();
         // Damage that no start has met could be undone by more of it.
-        if self.rebuilding.is_some() || self.is_rot_unread || self.rotten.is_some_and(|other| other != node) {
+        if self.rebuilding.is_some()
+            || self.is_rot_unread
+            || self.rotten.is_some_and(|other| other != node)
+        {
             return;
         }
         let how = if self.random.chance(500) { Crash::Kill } else { Crash::Power };
@@ -267,6 +265,16 @@ impl<R: Rules> Cluster<R> {
             self.tell(&format!("the log of node {node} is damaged"));
             self.rotten = Some(node);
             self.is_rot_unread = true;
+        }
+    }
+
+    /// Looks whether the node whose log was damaged is repaired.
+    pub(super) fn look_for_rot(&mut self) {
+        if let Some(other) = self.rotten
+            && let Some(slot) = self.nodes.get(other)
+            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
+        {
+            self.rotten = None;
         }
     }
 

@@ -28,6 +28,7 @@ impl<R: Rules> Cluster<R> {
     /// Makes a node lose its disk for good. One at a time, as of those whose log is damaged: what it
     /// had is on the others.
     pub(super) fn lose_disk(&mut self, node: usize) {
+        self.look_for_rot();
         let is_alone = self.rebuilding.is_none() && self.rotten.is_none();
         if !is_alone || !self.may_fail(&[node]) {
             return;
@@ -131,9 +132,9 @@ mod tests {
     #[test]
     fn lost_disks_are_replaced_while_everything_else_fails() {
         let (mut lost, mut rebuilt) = (0, 0);
-        for seed in 1000..1010 {
+        for seed in 1000..1012 {
             let duration = Duration::from_secs(5);
-            let options = Options { seed, duration, has_blackouts: seed >= 1008, mutant: None };
+            let options = Options { seed, duration, has_blackouts: seed >= 1010, mutant: None };
             let report = run(&options).unwrap_or_else(|failure| panic!("{failure}"));
             for (fault, count) in &report.faults {
                 match *fault {

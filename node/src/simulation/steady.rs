@@ -62,8 +62,8 @@ impl Steady {
                 group: PgId::new(0),
                 position: Position::new(node).unwrap(),
                 joined: Vec::new(),
-            incarnation: Incarnation::new(0),
-            geometry,
+                incarnation: Incarnation::new(0),
+                geometry,
             };
             (process, Node::start(environment, config).unwrap().0)
         };

@@ -69,11 +69,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 };
                 let peer = before.iter().position(is_same).map(|index| before.swap_remove(index));
                 peers.push(peer.unwrap_or_else(|| {
-                    let link = Link::new(
-                        place.address,
-                        Hello { volume, group, position, role },
-                        now,
-                    );
+                    let link =
+                        Link::new(place.address, Hello { volume, group, position, role }, now);
                     Peer::new((group, position), place.incarnation, link, now)
                 }));
             }
