@@ -25,9 +25,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Replace a dead node by a new one, in a cluster that goes on.
 ///
-/// The new node takes what is written from the first step on, gets what was written before from the
-/// others, and counts for reads and recoveries once it has all of it. Ctrl-C pauses: run it again to
-/// go on, or with --revert to take the change back.
+/// The new node takes what is written from the first step on, gets what was written before from
+/// the others, and counts for reads and recoveries once it has all of it. Ctrl-C pauses: run it
+/// again to go on, or with --revert to take the change back.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example: quorate repair

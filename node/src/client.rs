@@ -242,7 +242,9 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Err(ClientError::Unexpected),
+            Outcome::Members(_) | Outcome::Page(_) | Outcome::Stepped(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 
@@ -256,7 +258,9 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Members(members) => Ok(members),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Err(ClientError::Unexpected),
+            Outcome::Page(_) | Outcome::Status(_) | Outcome::Stepped(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 
@@ -275,7 +279,9 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Stepped(stepped) => Ok(stepped),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Err(ClientError::Unexpected),
+            Outcome::Members(_) | Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_) => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ pub trait Hands {
         Ok(None)
     }
 
-    /// Sees to it that the disk `new` is there, in the place of the one at `old`, and returns where.
+    /// Sees to it that the disk `new` is there, in the place of the one at `old`; returns where.
     ///
     /// # Errors
     /// [`ClusterError::DiskLost`] when it was there and is lost.
@@ -323,7 +323,9 @@ impl Steward<'_> {
                 (self.tell)(Progress::Finishing);
                 Ok(None)
             }
-            refused => self.wait_after(refused),
+            refused @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Unreachable) => {
+                Self::wait_after(refused)
+            }
         }
     }
 
@@ -333,7 +335,9 @@ impl Steward<'_> {
                 (self.tell)(Progress::Reverting);
                 Ok(None)
             }
-            refused => self.wait_after(refused),
+            refused @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Unreachable) => {
+                Self::wait_after(refused)
+            }
         }
     }
 
@@ -384,7 +388,9 @@ impl Steward<'_> {
                 (self.tell)(Progress::Begun(change));
                 Ok(None)
             }
-            refused => self.wait_after(refused),
+            refused @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Unreachable) => {
+                Self::wait_after(refused)
+            }
         }
     }
 
@@ -453,7 +459,7 @@ impl Steward<'_> {
     }
 
     /// Waits if a step may be taken later.
-    fn wait_after(&mut self, refused: Stepped) -> Result<Option<Outcome>, StewardError> {
+    fn wait_after(refused: Stepped) -> Result<Option<Outcome>, StewardError> {
         match refused {
             Stepped::NoGroup => Err(StewardError::NoGroup),
             Stepped::Taken | Stepped::Unreachable => Ok(None),

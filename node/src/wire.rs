@@ -254,20 +254,8 @@ impl Envelope {
             Self::ToClient(ClientReply { answer: Answer::Page { page, .. }, .. }) => {
                 std::slice::from_ref(page)
             }
-            Self::FromClient(ClientRequest {
-                question:
-                    Question::Read { .. } | Question::Status | Question::Members | Question::Step { .. },
-                ..
-            })
-            | Self::ToClient(ClientReply {
-                answer:
-                    Answer::Refused(_)
-                    | Answer::Status(_)
-                    | Answer::Written(_)
-                    | Answer::Members(_)
-                    | Answer::Stepped(_),
-                ..
-            })
+            Self::FromClient(_)
+            | Self::ToClient(_)
             | Self::ClientWelcome(_)
             | Self::Hello(_)
             | Self::Refused(_)

@@ -50,8 +50,8 @@ impl Cluster {
         Ok(place)
     }
 
-    /// Ends all nodes but those of `keep`, and forgets them. Their directories stay for whoever wants
-    /// to look at them. Returns their names.
+    /// Ends all nodes but those of `keep`, and forgets them. Their directories stay for whoever
+    /// wants to look at them. Returns their names.
     ///
     /// # Errors
     /// [`ClusterError`] when a node can't be ended.

@@ -142,7 +142,8 @@ pub struct LocalHands {
 }
 
 impl LocalHands {
-    /// Returns the hands for the cluster in `directory`, whose writer may take `patience` to answer.
+    /// Returns the hands for the cluster in `directory`, whose writer may take `patience` for an
+    /// answer.
     #[must_use]
     pub fn new(directory: &Path, patience: Duration) -> Self {
         Self { directory: directory.to_path_buf(), patience }

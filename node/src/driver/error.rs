@@ -157,8 +157,8 @@ fn remedy(error: &OpenError) -> &'static str {
         }
         OpenError::Header(format::HeaderError::Corrupt) => {
             "Leave the node down and keep its log for examination: the other copies have its \
-             records. An emptied directory must not come back under its old name: replace the node with \
-             `quorate repair`"
+             records. An emptied directory must not come back under its old name: replace the \
+             node with `quorate repair`"
         }
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {

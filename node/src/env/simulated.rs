@@ -125,12 +125,16 @@ impl Environment for SimulatedEnvironment {
 
     fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = directory.join(name);
-        self.world.borrow_mut().keep(self.machine, path, bytes.to_vec());
+        if let Some(disk) = self.world.borrow_mut().disk(self.machine) {
+            disk.kept.insert(path, bytes.to_vec());
+        }
         Ok(())
     }
 
     fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.world.borrow().kept(self.machine, &directory.join(name)))
+        let mut state = self.world.borrow_mut();
+        let disk = state.disk(self.machine);
+        Ok(disk.and_then(|disk| disk.kept.get(&directory.join(name)).cloned()))
     }
 
     /// Nobody listens: a simulated cluster tells its own story.

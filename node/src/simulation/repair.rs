@@ -1,5 +1,5 @@
-//! Lost disks: a machine whose disk is gone gets an empty one, which joins the group in the place of
-//! the one before, under a name of its own, while everything else goes on.
+//! Lost disks: a machine whose disk is gone gets an empty one, which joins the group in the place
+//! of the one before, under a name of its own, while everything else goes on.
 
 use quorate_core::formula::Half;
 use quorate_core::id::{Incarnation, PgId, Position, SEGMENTS_MAX, SegmentId};
@@ -25,8 +25,8 @@ pub(super) struct Rebuilding {
 }
 
 impl<R: Rules> Cluster<R> {
-    /// Makes a node lose its disk for good. One at a time, as of those whose log is damaged: what it
-    /// had is on the others.
+    /// Makes a node lose its disk for good. One at a time, as of those whose log is damaged: what
+    /// it had is on the others.
     pub(super) fn lose_disk(&mut self, node: usize) {
         self.look_for_rot();
         let is_alone = self.rebuilding.is_none() && self.rotten.is_none();

@@ -3,7 +3,6 @@
 use std::cmp::{Ordering as Order, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -443,22 +442,15 @@ impl State {
 
 /// Disks.
 impl State {
-    pub(super) fn keep(&mut self, machine: usize, path: PathBuf, bytes: Vec<u8>) {
-        if let Some(machine) = self.machines.get_mut(machine) {
-            machine.disk.kept.insert(path, bytes);
-        }
-    }
-
-    pub(super) fn kept(&self, machine: usize, path: &Path) -> Option<Vec<u8>> {
-        self.machines.get(machine)?.disk.kept.get(path).cloned()
+    pub(super) fn disk(&mut self, machine: usize) -> Option<&mut Disk> {
+        self.machines.get_mut(machine).map(|machine| &mut machine.disk)
     }
 
     /// Loses everything on the disk of a machine on which nothing runs.
     pub(crate) fn lose_disk(&mut self, machine: usize) {
-        if let Some(machine) = self.machines.get_mut(machine) {
-            machine.disk = machine.disk.replaced();
-            self.trace.fire(Fault::DiskLost);
-        }
+        let Some(machine) = self.machines.get_mut(machine) else { return };
+        machine.disk = machine.disk.replaced();
+        self.trace.fire(Fault::DiskLost);
     }
 
     pub(super) fn open_log(&mut self, machine: usize, header: &[u8]) -> Option<u64> {
