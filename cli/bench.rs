@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_node::bench::{self, Options, etcd, floor, reader, report, start, takeover};
+use quorate_node::bench::{self, Options, etcd, floor, reader, repair, report, start, takeover};
 use quorate_node::torture::Fault;
 
 /// Where a benchmark works if it isn't told.
@@ -77,6 +77,33 @@ enum Part {
         #[arg(long)]
         json: bool,
     },
+    /// Lost disks: node after node is killed and emptied under load, and replaced by a new one.
+    ///
+    /// In the middle of it the writer, the node that joins, or another member is killed (SIGKILL),
+    /// in turns. Every acknowledged write is read back; none may fail but those that were under way
+    /// when their writer was killed.
+    Repair {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// How many disks are lost
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        cycles: u64,
+        /// How much the volume holds before, in units of 2^20 bytes
+        #[arg(long, value_name = "MB", default_value_t = 64)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=65_536))]
+        megabytes: u64,
+        /// Kill nothing but the nodes that lose their disks
+        #[arg(long)]
+        quiet: bool,
+        /// What everything random follows from, but for the timing of processes
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// One object a line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// `quorate up`: how long it takes to get ready, and what its processes cost while they are
     /// idle.
     ///
@@ -129,6 +156,14 @@ impl Bench {
                     trials,
                 };
                 return within(&dir, || follow(&options, json));
+            }
+            Some(Part::Repair { dir, cycles, megabytes, quiet, seed, json }) => {
+                let executable = std::env::current_exe()?;
+                let directory = dir.clone();
+                let is_quiet = quiet;
+                let options =
+                    repair::Options { executable, directory, cycles, megabytes, is_quiet, seed };
+                return within(&dir, || repair(&options, json));
             }
             Some(Part::Start { dir, starts, idle, json }) => {
                 let idle = Duration::try_from_secs_f64(idle)?;
@@ -261,6 +296,41 @@ fn follow(options: &reader::Options, is_json: bool) -> Result<(), Box<dyn Error>
         "ms from the acknowledgement to the reader's answer: p50 {p50_ms:.2}, p99 {p99_ms:.2}, \
          max {max_ms:.2}"
     )?;
+    Ok(())
+}
+
+fn repair(options: &repair::Options, is_json: bool) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    if !is_json {
+        writeln!(
+            out,
+            "commits in ms before a disk is lost, and from then on until it is replaced"
+        )?;
+        writeln!(
+            out,
+            "{:<10} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9}",
+            "killed", "s", "joins", "commits", "p50", "p99", "p50", "p99", "max"
+        )?;
+    }
+    repair::run(options, |row| {
+        if is_json {
+            return writeln!(out, "{}", serde_json::to_string(row)?);
+        }
+        let fault = format!("{:?}", row.fault).to_lowercase();
+        writeln!(
+            out,
+            "{fault:<10} {:>8.2} {:>8.2} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>9.2}",
+            row.seconds,
+            row.hydration_seconds,
+            row.commits,
+            row.before_p50_ms,
+            row.before_p99_ms,
+            row.during_p50_ms,
+            row.during_p99_ms,
+            row.during_max_ms
+        )?;
+        out.flush()
+    })?;
     Ok(())
 }
 

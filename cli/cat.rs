@@ -69,7 +69,12 @@ impl Cat {
                 (_, Answer::Refused(refusal)) => return Err(refusal.into()),
                 (
                     _,
-                    Answer::Opened(..) | Answer::Reader(_) | Answer::Status(_) | Answer::Written(_),
+                    Answer::Members(_)
+                    | Answer::Opened(..)
+                    | Answer::Reader(_)
+                    | Answer::Status(_)
+                    | Answer::Stepped(_)
+                    | Answer::Written(_),
                 ) => {
                     return Err(ClientError::Unexpected.into());
                 }

@@ -148,10 +148,12 @@ impl<'a> Loading<'a> {
             }
             (Answer::Refused(refusal), _) => Err(refusal.into()),
             (
-                Answer::Opened(..)
+                Answer::Members(_)
+                | Answer::Opened(..)
                 | Answer::Page(_)
                 | Answer::Reader(_)
                 | Answer::Status(_)
+                | Answer::Stepped(_)
                 | Answer::Written(_),
                 _,
             ) => Err(ClientError::Unexpected),

@@ -16,11 +16,13 @@ mod demo;
 mod down;
 mod ending;
 mod load;
+mod members;
 mod mutant;
 mod node;
 mod place;
 mod read;
 mod reader;
+mod repair;
 mod status;
 mod stored;
 mod torture;
@@ -53,9 +55,11 @@ enum Command {
     Demo(demo::Demo),
     Down(down::Down),
     Load(load::Load),
+    Members(members::MembersArguments),
     Node(node::NodeArguments),
     Read(read::Read),
     Reader(reader::ReaderArguments),
+    Repair(repair::Repair),
     Simulate(simulate::SimulateArguments),
     Status(status::StatusArguments),
     Torture(torture::TortureArguments),
@@ -83,9 +87,11 @@ fn main() -> ExitCode {
         },
         Command::Down(down) => down.execute(),
         Command::Load(load) => load.execute(),
+        Command::Members(members) => members.execute(),
         Command::Node(node) => node.execute(),
         Command::Read(read) => read.execute(),
         Command::Reader(reader) => reader.execute(),
+        Command::Repair(repair) => repair.execute(),
         Command::Simulate(arguments) => match arguments.execute() {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -142,8 +142,13 @@ fn examine(file: &ClusterFile) -> Report {
     let volume = file.volume();
     let (writer, nodes) = thread::scope(|scope| {
         let writer = scope.spawn(|| ask_writer(file.writer.address, volume));
-        let nodes: Vec<_> = Position::first(file.nodes.len())
-            .zip(&file.nodes)
+        let nodes: Vec<_> = file
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| {
+                Some((Position::new(node.position.unwrap_or(index))?, node))
+            })
             .map(|(position, node)| {
                 (node, scope.spawn(move || ask_node(node.address, volume, position)))
             })
@@ -180,7 +185,7 @@ fn ask_node(address: SocketAddr, volume: VolumeId, position: Position) -> Result
 }
 
 fn node_row(node: &Member, status: Result<Status, String>, level: u64) -> NodeRow {
-    let Member { name, address, zone, pid: _ } = node.clone();
+    let Member { name, address, zone, .. } = node.clone();
     let (status, problem) = match status {
         Ok(status) => (Some(status), None),
         Err(problem) => (None, Some(problem)),

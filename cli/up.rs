@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_node::clock::Clock;
-use quorate_node::cluster::{Cluster, ClusterFile, Ended};
+use quorate_node::cluster::{Answered, Cluster, ClusterFile, Ended};
 use serde::Serialize;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::Outcome;
@@ -51,6 +51,12 @@ struct Lost<'a> {
     again: String,
 }
 
+#[derive(Serialize)]
+struct Changed {
+    event: &'static str,
+    names: Vec<String>,
+}
+
 impl Up {
     pub(crate) fn execute(self) -> Outcome {
         let directory = &self.place.directory;
@@ -60,7 +66,7 @@ impl Up {
         let mut cluster = Cluster::start_with_writer(&executable, directory)?;
         let seconds = clock.now().since(quorate_node::clock::Moment::default()).as_secs_f64();
         // From here on a signal is taken; until here it ends this process, and with it all others.
-        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
         let file = ClusterFile::load(directory)?.ok_or("cluster.toml is gone: start again")?;
         if self.json {
             print_json(&Ready { event: "ready", seconds, is_new, cluster: &file })?;
@@ -70,10 +76,11 @@ impl Up {
         // One may have ended before anybody listened.
         self.report(&mut cluster)?;
         for signal in signals.forever() {
-            if signal != SIGCHLD {
-                break;
+            match signal {
+                SIGCHLD => self.report(&mut cluster)?,
+                SIGUSR1 => self.answer(&mut cluster)?,
+                _ => break,
             }
-            self.report(&mut cluster)?;
         }
         self.say("ending the writer and the nodes ...")?;
         let stubborn = cluster.end(END_MAX)?;
@@ -123,6 +130,13 @@ impl Up {
                 moved.name, moved.to, moved.from
             )?;
         }
+        for name in cluster.lost() {
+            let repair = self.place.command("repair");
+            writeln!(
+                out,
+                "\n  {name} is not started: its log is gone. Replace it with `{repair}`"
+            )?;
+        }
         writeln!(out, "\nIn another terminal:\n")?;
         for command in ["status --watch", "write 7 \"hello, quorum\"", "read 7 --strict"] {
             writeln!(out, "  {}", self.place.command(command))?;
@@ -131,6 +145,23 @@ impl Up {
         writeln!(out, "\nCtrl-C here, or `{down}`, ends it; the data stay.")?;
         out.flush()?;
         Ok(())
+    }
+
+    /// Does what `quorate repair` asks for.
+    fn answer(&self, cluster: &mut Cluster) -> Outcome {
+        let (event, names) = match cluster.answer()? {
+            Answered::Nothing => return Ok(()),
+            Answered::Provided(name) => ("provided", vec![name]),
+            Answered::Retired(names) => ("retired", names),
+        };
+        if self.json {
+            return print_json(&Changed { event, names });
+        }
+        let names = names.join(", ");
+        match event {
+            "provided" => self.say(&format!("\n{names} has been started by `quorate repair`")),
+            _ => self.say(&format!("\n{names} is no part of the cluster any more")),
+        }
     }
 
     /// Tells of the processes that have ended by themselves.

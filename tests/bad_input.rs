@@ -34,7 +34,7 @@ fn first() -> Position {
 
 fn open(cluster: &Cluster) -> Volume {
     let segments = vec![cluster.addresses().to_vec()];
-    let config = VolumeConfig { volume: cluster.volume(), segments, patience: PATIENCE };
+    let config = VolumeConfig::new(cluster.volume(), segments, PATIENCE);
     Volume::open(config).unwrap()
 }
 
@@ -161,7 +161,7 @@ fn logs_that_are_not_what_they_were_are_refused() {
     cut[page..notes(&right)].fill(0);
     let cases: [(&str, &[u8], &str, &str); 4] = [
         ("of another version", &other_version, "version 99", "Start the version of this program"),
-        ("cut short", &cut, "the log is corrupt", "nothing replaces a segment yet"),
+        ("cut short", &cut, "the log is corrupt", "quorate repair"),
         ("cut to nothing", &[], "log", "the other copies"),
         ("text", b"This is a text and not the log of any segment.\n", "log", "the other copies"),
     ];

@@ -7,5 +7,6 @@ mod commands;
 mod large;
 mod mutants;
 mod readers;
+mod repair;
 mod simulation;
 mod tidy;

@@ -25,6 +25,8 @@ mod read;
 mod readers;
 mod sealing;
 
+pub use membership::Standing;
+
 use installing::Installing;
 use open::{Acknowledged, Open};
 use sealing::{GroupSeal, Sealing};
@@ -342,6 +344,12 @@ impl<R: Rules> Writer<R> {
             Phase::Installing(installing) => installing.membership(group),
             Phase::Open(open) => open.membership(group),
         }
+    }
+
+    /// Returns how an open writer's last step in `group` stands.
+    #[must_use]
+    pub fn standing(&self, group: PgId) -> Option<Standing> {
+        self.as_open().and_then(|open| open.standing(self.rules, group))
     }
 
     /// Returns this writer's epoch.

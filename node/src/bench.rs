@@ -10,6 +10,7 @@ pub mod etcd;
 pub mod floor;
 mod grpc;
 pub mod reader;
+pub mod repair;
 pub mod report;
 mod run;
 pub mod start;

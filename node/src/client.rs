@@ -13,7 +13,9 @@ use quorate_core::consistency::Vdl;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, PgId, Position, Ticket};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 
+use crate::addresses::Place;
 use crate::config::VolumeId;
 use crate::connection::{Connection, ConnectionError};
 use crate::status::Blocking;
@@ -22,6 +24,7 @@ use crate::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, PageSum, Question,
     ReaderStatus, WriterStatus,
 };
+use crate::wire::members::{Stepped, VolumeMembers};
 use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, WireError};
 
 /// Why a client gets no answer, or a no.
@@ -80,8 +83,12 @@ pub enum Outcome {
     Reader(ReaderStatus),
     /// The writer refuses.
     Refused(ClientRefusal),
+    /// Who the members are.
+    Members(VolumeMembers),
     /// How the writer is.
     Status(Box<WriterStatus>),
+    /// What became of a step.
+    Stepped(Stepped),
     /// The write is durable for good.
     Written(Committed),
 }
@@ -189,6 +196,8 @@ impl Client {
             Answer::Refused(refusal) => Outcome::Refused(refusal),
             Answer::Status(status) => Outcome::Status(status),
             Answer::Written(committed) => Outcome::Written(committed),
+            Answer::Members(members) => Outcome::Members(members),
+            Answer::Stepped(stepped) => Outcome::Stepped(stepped),
         };
         Ok((ticket, outcome))
     }
@@ -208,14 +217,7 @@ impl Client {
                 Ok(version)
             }
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (
-                _,
-                Outcome::Opened(..)
-                | Outcome::Page(_)
-                | Outcome::Reader(_)
-                | Outcome::Status(_)
-                | Outcome::Written(_),
-            ) => Err(ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -228,14 +230,7 @@ impl Client {
         match self.receive()? {
             (ticket, Outcome::Written(committed)) if ticket == asked => Ok(committed),
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (
-                _,
-                Outcome::Opened(..)
-                | Outcome::Page(_)
-                | Outcome::Reader(_)
-                | Outcome::Status(_)
-                | Outcome::Written(_),
-            ) => Err(ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -249,9 +244,12 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Opened(epoch, point) => Ok((epoch, point)),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_) => {
-                Err(ClientError::Unexpected)
-            }
+            Outcome::Members(_)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Status(_)
+            | Outcome::Stepped(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
         }
     }
 
@@ -272,9 +270,12 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Opened(..) | Outcome::Page(_) | Outcome::Reader(_) | Outcome::Written(_) => {
-                Err(ClientError::Unexpected)
-            }
+            Outcome::Members(_)
+            | Outcome::Stepped(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
         }
     }
 
@@ -287,9 +288,55 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Reader(status) => Ok(status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Opened(..) | Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_) => {
-                Err(ClientError::Unexpected)
-            }
+            Outcome::Members(_)
+            | Outcome::Stepped(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks who the members of the volume's groups are, and waits for it; nothing else may be under
+    /// way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn members(&mut self) -> Result<VolumeMembers, ClientError> {
+        self.ask(Question::Members, &[])?;
+        match self.receive()?.1 {
+            Outcome::Members(members) => Ok(members),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Opened(..)
+            | Outcome::Reader(_)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Stepped(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks for a step of a membership change, by which the segment at `place` may join, and waits
+    /// for what becomes of it; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn step(
+        &mut self,
+        group: PgId,
+        step: Step,
+        place: Option<Place>,
+    ) -> Result<Stepped, ClientError> {
+        self.ask(Question::Step { group, step, place }, &[])?;
+        match self.receive()?.1 {
+            Outcome::Stepped(stepped) => Ok(stepped),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Opened(..)
+            | Outcome::Reader(_)
+            | Outcome::Members(_)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
         }
     }
 }

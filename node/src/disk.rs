@@ -32,8 +32,8 @@ pub enum OpenError {
     Io(#[from] io::Error),
     /// The log is another volume's or another segment's.
     #[error(
-        "the log belongs to segment {} of {} of volume {}",
-        .found.position, .found.group, .found.volume
+        "the log belongs to segment {}{} of {} of volume {}",
+        .found.position, .found.incarnation, .found.group, .found.volume
     )]
     OtherSegment {
         /// Whose it is.
@@ -243,7 +243,7 @@ impl<L: LogFile> SegmentLog<L> {
         file.read_at(0, &mut start)?;
         let (identity, header_bytes) = format::decode_header(&start)?;
         check_identity(&identity, expected)?;
-        let image = SegmentImage::create(identity.group, identity.geometry)
+        let image = SegmentImage::join(identity.group, identity.geometry, identity.incarnation)
             .ok_or(OpenError::OtherSegment { found: identity })?;
         let replayed = Replaying::new(file, identity, image, header_bytes as u64).run()?;
         let Replayed { next, at, doubtful, is_torn, .. } = replayed;
@@ -383,7 +383,8 @@ fn extents(records: &[Record], end: u64) -> Vec<(Lsn, Extent)> {
 fn check_identity(found: &LogIdentity, expected: &LogIdentity) -> Result<(), OpenError> {
     let is_ours = found.volume == expected.volume
         && found.group == expected.group
-        && found.position == expected.position;
+        && found.position == expected.position
+        && found.incarnation == expected.incarnation;
     if !is_ours {
         return Err(OpenError::OtherSegment { found: *found });
     }

@@ -210,6 +210,19 @@ pub trait Environment {
     /// [`LogFileError`].
     fn open_log(&mut self, directory: &Path, header: &[u8]) -> Result<Self::Log, LogFileError>;
 
+    /// Makes `bytes` the contents of the small file `name` in `directory`, durably: whole or, after
+    /// a crash, not at all.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns the contents of a file that was kept; `None` when there is none.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>>;
+
     /// Says something to whoever runs this process.
     fn say(&self, words: &str);
 

@@ -10,7 +10,7 @@
 //!         12  CRC-32C of bytes 0 to 12; laid out so in every version
 //!         16  length of the identity, 32 bits
 //!         20  CRC-32C of the length and the identity
-//!         24  the identity: volume, group, position, geometry, salt
+//!         24  the identity: volume, group, position, geometry, incarnation, salt
 //! frame    0  magic "QRTFRAME"
 //!          8  number of the frame, from zero, 64 bits
 //!         16  note: length of the log that was durable when the frame was made, 64 bits
@@ -58,7 +58,7 @@ use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::{InstanceId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::MembershipEpoch;
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,8 @@ pub struct LogIdentity {
     pub position: Position,
     /// The volume's shape and bounds.
     pub geometry: VolumeGeometry,
+    /// Which disk of its position the segment is.
+    pub incarnation: Incarnation,
     /// Random, different in every log.
     pub salt: u64,
 }

@@ -238,6 +238,8 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         Status {
             group: durable.group(),
             position: self.log.identity().position,
+            incarnation: durable.incarnation(),
+            membership: *durable.membership(),
             scl: durable.scl(),
             vdl: durable.vdl(),
             heard: self.segment.heard(),

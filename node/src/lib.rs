@@ -11,6 +11,7 @@
 //! it), [`reader`] (a process that follows one) and [`client`] (of such processes), [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod answer;
 pub mod bench;
 pub mod client;
@@ -37,6 +38,7 @@ pub mod reader;
 pub mod simulation;
 pub mod source;
 pub mod status;
+pub mod steward;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -73,6 +73,7 @@ pub fn ask(
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
             | Envelope::FromReader(_)
+            | Envelope::Seats(_)
             | Envelope::ToReader(_)
             | Envelope::ToClient(_),
         ) => Err(StatusError::Unexpected),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
 use quorate_core::message::{Append, ToSegment};
@@ -110,6 +110,7 @@ pub(crate) fn identity() -> LogIdentity {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: Incarnation::new(0),
         salt: 0x5a17,
     }
 }
@@ -119,6 +120,8 @@ pub(crate) fn status() -> Status {
     Status {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
+        incarnation: Incarnation::new(0),
+        membership: Membership::genesis(QuorumSet::AURORA),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
         heard: VolumeEpoch::ZERO,

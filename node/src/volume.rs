@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,10 +17,11 @@ use std::time::Duration;
 use quorate_core::consistency::{ReadPoint, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::PageId;
+use quorate_core::id::{PageId, PgId};
 use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::Seat;
 use crate::answer::{Answer, Outcome, answer};
 use crate::config::VolumeId;
 use crate::env::real::{RealEnvironment, RealWaker};
@@ -52,10 +54,23 @@ const COMMANDS_MAX: usize = 1024;
 pub struct VolumeConfig {
     /// The volume.
     pub volume: VolumeId,
-    /// The addresses of its segments: by group, by position.
+    /// The addresses of its first segments: by group, by position.
     pub segments: Vec<Vec<SocketAddr>>,
+    /// Segments that have joined since, or have moved.
+    pub joined: Vec<(PgId, Seat)>,
+    /// Where to keep what is learned of the segments' addresses; nowhere if `None`.
+    pub home: Option<PathBuf>,
     /// How long the recovery may take.
     pub patience: Duration,
+}
+
+impl VolumeConfig {
+    /// Returns the configuration of a client that keeps nothing, of a volume whose segments have
+    /// never changed.
+    #[must_use]
+    pub const fn new(volume: VolumeId, segments: Vec<Vec<SocketAddr>>, patience: Duration) -> Self {
+        Self { volume, segments, joined: Vec::new(), home: None, patience }
+    }
 }
 
 /// What a recovery came to.

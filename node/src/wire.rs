@@ -27,17 +27,20 @@
 use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position, ReaderId};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position, ReaderId};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::addresses::Seats;
 use crate::config::VolumeId;
 use crate::payload::{self, PAGE_BYTES_MAX, PayloadError};
 
 pub mod client;
+pub mod members;
 
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
@@ -131,6 +134,10 @@ pub struct Status {
     pub group: PgId,
     /// The segment's position in its group.
     pub position: Position,
+    /// Which disk of its position it is.
+    pub incarnation: Incarnation,
+    /// The membership that it has, or had last.
+    pub membership: Membership,
     /// What it holds every record up to.
     pub scl: Scl,
     /// The highest VDL that it knows.
@@ -214,6 +221,8 @@ pub enum Envelope {
     ToReader(ToReader),
     /// A message between machines, of a reader to the writer that it follows.
     FromReader(FromReader),
+    /// Where the segments of a group are, as far as the sender knows.
+    Seats(Seats),
 }
 
 impl Envelope {
@@ -250,6 +259,7 @@ impl Envelope {
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
             | Self::FromReader(_)
+            | Self::Seats(_)
             | Self::ToClient(_)
             | Self::ToReader(
                 ToReader::Refused { .. } | ToReader::Standing { .. } | ToReader::Start(_),
@@ -266,19 +276,8 @@ impl Envelope {
             Self::ToClient(ClientReply { answer: Answer::Page { page, .. }, .. }) => {
                 std::slice::from_ref(page)
             }
-            Self::FromClient(ClientRequest {
-                question: Question::Backtrack { .. } | Question::Read { .. } | Question::Status,
-                ..
-            })
-            | Self::ToClient(ClientReply {
-                answer:
-                    Answer::Opened { .. }
-                    | Answer::Reader(_)
-                    | Answer::Refused(_)
-                    | Answer::Status(_)
-                    | Answer::Written(_),
-                ..
-            })
+            Self::FromClient(_)
+            | Self::ToClient(_)
             | Self::ClientWelcome(_)
             | Self::FromReader(_)
             | Self::Hello(_)
@@ -288,7 +287,8 @@ impl Envelope {
             | Self::ToReader(_)
             | Self::ToSegment(_)
             | Self::ToWriter(_)
-            | Self::Welcome(_) => &[],
+            | Self::Welcome(_)
+            | Self::Seats(_) => &[],
         }
     }
 

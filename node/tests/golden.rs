@@ -7,18 +7,20 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
+use quorate_core::formula::Half;
 use quorate_core::hold::Holds;
 use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
 };
 use quorate_core::lsn::Lsn;
-use quorate_core::membership::{Membership, MembershipEpoch, Step};
+use quorate_core::membership::{Membership, MembershipEpoch, Step, StepRefusal};
 use quorate_core::message::{
     Append, Confirm, FromReader, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start,
     ToReader, ToSegment, ToWriter,
@@ -28,6 +30,7 @@ use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Sound;
 use quorate_core::truncation::{History, TruncationRange};
+use quorate_node::addresses::{Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::format::{self, FrameHeader, LogIdentity, Note};
 use quorate_node::payload;
@@ -36,6 +39,7 @@ use quorate_node::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, PageSum,
     Question, ReaderStatus, SegmentView, WriterStatus,
 };
+use quorate_node::wire::members::{GroupMembers, MemberView, Stepped, VolumeMembers};
 use quorate_node::wire::{self, Decoded, Envelope, Hello, HelloRefusal, Role, Status, Welcome};
 
 const GROUP: PgId = PgId::new(0x0102_0304);
@@ -80,6 +84,8 @@ fn status() -> Status {
     Status {
         group: GROUP,
         position: position(),
+        incarnation: Incarnation::new(0),
+        membership: membership(),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
         heard: epoch(3),
@@ -96,10 +102,32 @@ fn status() -> Status {
 
 /// Returns a membership with a change under way.
 fn membership() -> Membership {
-    let (old, position) = (Position::new(5).unwrap(), Position::new(6).unwrap());
-    let new = SegmentId { position, incarnation: Incarnation::new(1) };
     let first = Membership::genesis(QuorumSet::AURORA).adopted_by(epoch(2));
-    first.after(Sound, epoch(2), Step::Replace { old, new }).unwrap()
+    first.after(Sound, epoch(2), replace()).unwrap()
+}
+
+fn replace() -> Step {
+    let (old, position) = (Position::new(5).unwrap(), Position::new(6).unwrap());
+    Step::Replace { old, new: SegmentId { position, incarnation: Incarnation::new(1) } }
+}
+
+fn place() -> Place {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0x4144));
+    Place { incarnation: Incarnation::new(0x54), revision: 0x55, address }
+}
+
+fn members() -> VolumeMembers {
+    let (pgcl, target) = (Lsn::new(0xb3), Lsn::new(0xb4));
+    let member = MemberView {
+        position: position(),
+        incarnation: Incarnation::new(0x56),
+        address: Some(place().address),
+        is_up: true,
+        scl: Lsn::new(0xb5),
+    };
+    let (group, membership, members) = (GROUP, membership(), vec![member]);
+    let group = GroupMembers { group, membership, is_settled: true, target, pgcl, members };
+    VolumeMembers { groups: vec![group] }
 }
 
 /// Returns one envelope of each kind; those with a choice inside, one for each.
@@ -181,6 +209,10 @@ fn envelopes() -> Vec<Envelope> {
         Envelope::Status(status()),
         Envelope::StatusRequest,
         Envelope::Welcome(Welcome { geometry, status: status() }),
+        Envelope::Seats(Seats {
+            group,
+            seats: vec![Seat { position: position(), place: place() }],
+        }),
     ];
     let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
     let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, records: vec![record()] };
@@ -223,6 +255,10 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         read(Consistency::Strict),
         Question::Status,
         Question::Write { pages: vec![PageSum::describe(page, PAYLOAD).unwrap()] },
+        Question::Members,
+        Question::Step { group: GROUP, step: replace(), place: Some(place()) },
+        Question::Step { group: GROUP, step: Step::Finish(Half::Older), place: None },
+        Question::Step { group: GROUP, step: Step::Revert(Half::Newer), place: None },
     ];
     let (page, read_point) = (PageSum::describe(page, PAYLOAD).unwrap(), ReadPoint::at(Vdl::ZERO));
     let answers = [
@@ -247,6 +283,11 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         }),
         Answer::Status(Box::new(writer_status())),
         Answer::Written(Committed { first: lsn, cpl: lsn }),
+        Answer::Members(members()),
+        Answer::Stepped(Stepped::NoGroup),
+        Answer::Stepped(Stepped::Refused(StepRefusal::NotHydrated)),
+        Answer::Stepped(Stepped::Taken),
+        Answer::Stepped(Stepped::Unreachable),
     ];
     let welcome = ClientWelcome { geometry: config::geometry(2).unwrap(), epoch: epoch(2) };
     let ask = move |question| Envelope::FromClient(ClientRequest { ticket, question });
@@ -310,11 +351,12 @@ const fn kind(envelope: &Envelope) -> &'static str {
         Envelope::ToWriter(ToWriter::Refused { .. }) => "to-writer-refused",
         Envelope::ToWriter(ToWriter::Sealed { .. }) => "to-writer-sealed",
         Envelope::Welcome(_) => "welcome",
+        Envelope::Seats(_) => "seats",
     }
 }
 
 /// How many names [`kind`] has.
-const KINDS: usize = 27;
+const KINDS: usize = 30;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -373,6 +415,7 @@ fn identity() -> LogIdentity {
         group: GROUP,
         position: position(),
         geometry: config::geometry(2).unwrap(),
+        incarnation: Incarnation::new(0),
         salt: SALT,
     }
 }

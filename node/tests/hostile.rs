@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quorate_core::consistency::{GarbageFloor, ReadPoint, Scl, Vcl, Vdl};
@@ -18,6 +19,7 @@ use quorate_core::message::{
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
+use quorate_node::addresses::{Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
 use quorate_node::env::{Event, LogFile};
@@ -162,9 +164,17 @@ fn shapes() -> Vec<Shape> {
         Shape::new("start", &start(vec![]), &start(vec![Lsn::new(1)])),
         Shape::new("redo", &redo(none()), &redo(records())),
         Shape::new("write", &write(vec![]), &write(vec![page])),
+        Shape::new("status, seats", &seats(0), &seats(1)),
         Shape::new("status, groups", &status(0, 0), &status(1, 0)),
         Shape::new("status, segments", &status(1, 0), &status(1, 1)),
     ]
+}
+
+/// Returns an address book with so many places.
+fn seats(count: usize) -> Envelope {
+    let (position, address) = (Position::new(0).unwrap(), SocketAddr::from(([127, 0, 0, 1], 7)));
+    let seat = Seat { position, place: Place::first(address) };
+    Envelope::Seats(Seats { group: PgId::new(0), seats: vec![seat; count] })
 }
 
 /// Returns the status of a writer with so many groups of so many segments.
@@ -323,6 +333,7 @@ fn a_long_log_costs_less_than_two_frames() {
         group: PgId::new(0),
         position: Position::new(0).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: Incarnation::new(0),
         salt: 1,
     };
     let page = vec![7; payload::PAGE_BYTES_MAX];

@@ -11,6 +11,17 @@ use crate::membership::{Membership, Step, StepRefusal};
 use crate::message::{Install, ToSegment};
 use crate::rules::{Bug, Rules};
 
+/// How the last step of a group stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// The membership that the writer has proposed or adopted last.
+    pub membership: Membership,
+    /// Whether the next step may be taken: this one is settled, and a write quorum knows it.
+    pub is_settled: bool,
+    /// What members that join must hold; zero without a change under way.
+    pub target: Lsn,
+}
+
 impl GroupProgress {
     /// Returns the members that have acknowledged the membership in force or a newer one.
     fn holders(&self) -> SegmentSet {
@@ -60,6 +71,12 @@ impl GroupProgress {
 }
 
 impl Open {
+    pub(super) fn standing<R: Rules>(&self, rules: R, group: PgId) -> Option<Standing> {
+        let progress = self.groups.get(group.get() as usize)?;
+        let (membership, target) = (progress.membership, progress.target);
+        Some(Standing { membership, is_settled: progress.is_idle(rules), target })
+    }
+
     /// Seeded bug: whoever isn't a member counts as some member.
     pub(super) fn is_evicted<R: Rules>(&self, rules: R, group: PgId, from: Position) -> bool {
         let of_group = self.membership(group);

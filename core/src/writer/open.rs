@@ -312,7 +312,7 @@ impl Open {
     }
 
     /// By position: what each segment of `group` has acknowledged; `None` for who is no member.
-    pub(super) fn standing(&self, group: PgId) -> Positions<Option<Lsn>> {
+    pub(super) fn held_by(&self, group: PgId) -> Positions<Option<Lsn>> {
         let mut standing = Positions::default();
         if let Some(progress) = self.groups.get(group.get() as usize) {
             for position in progress.membership.everyone().iter() {

@@ -148,7 +148,7 @@ impl<R: Rules> Writer<R> {
         };
         for (reader, _) in open.readers() {
             for group in self.geometry.groups() {
-                let scls = open.standing(group);
+                let scls = open.held_by(group);
                 let message = ToReader::Standing { epoch: self.epoch, group, scls };
                 effects.push(WriterEffect::SendReader { to: reader, message });
             }

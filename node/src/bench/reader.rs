@@ -242,7 +242,12 @@ fn look(
             (_, Outcome::Refused(refusal)) => return Err(ClientError::from(refusal).into()),
             (
                 _,
-                Outcome::Opened(..) | Outcome::Reader(_) | Outcome::Status(_) | Outcome::Written(_),
+                Outcome::Members(_)
+                | Outcome::Stepped(_)
+                | Outcome::Opened(..)
+                | Outcome::Reader(_)
+                | Outcome::Status(_)
+                | Outcome::Written(_),
             ) => {
                 return Err(BenchError::Reader(ReaderTrouble::Confused));
             }
@@ -255,9 +260,15 @@ fn written(writing: &mut Client) -> Result<(quorate_core::id::Ticket, Lsn), Benc
     match writing.receive()? {
         (ticket, Outcome::Written(committed)) => Ok((ticket, committed.cpl)),
         (_, Outcome::Refused(refusal)) => Err(ClientError::from(refusal).into()),
-        (_, Outcome::Opened(..) | Outcome::Page(_) | Outcome::Reader(_) | Outcome::Status(_)) => {
-            Err(BenchError::Reader(ReaderTrouble::Confused))
-        }
+        (
+            _,
+            Outcome::Members(_)
+            | Outcome::Stepped(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Status(_),
+        ) => Err(BenchError::Reader(ReaderTrouble::Confused)),
     }
 }
 

@@ -17,6 +17,15 @@ pub enum ClusterError {
     /// The shape can't be built.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The log of a node is gone.
+    #[error(
+        "the log of node {name} is gone: it must not come back under its old name. Put the log \
+         back, or replace the node with `quorate repair`"
+    )]
+    DiskLost {
+        /// The node.
+        name: String,
+    },
     /// A process ended by itself.
     #[error("{name} ended by itself ({status}). It said: {words}")]
     Ended {
@@ -76,6 +85,21 @@ pub enum ClusterError {
     NotLevel {
         /// How long it was waited for.
         waited: Duration,
+    },
+    /// Nobody runs the cluster, or whoever does doesn't answer.
+    #[error(
+        "whoever runs the cluster in {} does not answer: is it there? Start it with `quorate up`",
+        .directory.display()
+    )]
+    NotRunning {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Whoever runs the cluster could not do what it was asked for.
+    #[error("the process that runs the cluster says: {words}")]
+    Said {
+        /// What it says.
+        words: String,
     },
     /// The writer didn't open the volume.
     #[error("the writer does not answer after {waited:?}: {error}")]

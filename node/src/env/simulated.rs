@@ -123,6 +123,20 @@ impl Environment for SimulatedEnvironment {
         Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length, notes })
     }
 
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = directory.join(name);
+        if let Some(disk) = self.world.borrow_mut().disk(self.machine) {
+            disk.kept.insert(path, bytes.to_vec());
+        }
+        Ok(())
+    }
+
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut state = self.world.borrow_mut();
+        let disk = state.disk(self.machine);
+        Ok(disk.and_then(|disk| disk.kept.get(&directory.join(name)).cloned()))
+    }
+
     /// Nobody listens: a simulated cluster tells its own story.
     fn say(&self, _words: &str) {}
 

@@ -83,9 +83,14 @@ impl Session {
                 Ok(if is_write { Step::Refused(refusal) } else { Step::Told { waiting: 0 } })
             }
             Ok((_, Outcome::Status(status))) => Ok(Step::Told { waiting: status.writes_waiting }),
-            Ok((_, Outcome::Opened(..) | Outcome::Page(_) | Outcome::Reader(_))) => {
-                Err(TortureError::Confused)
-            }
+            Ok((
+                _,
+                Outcome::Members(_)
+                | Outcome::Opened(..)
+                | Outcome::Page(_)
+                | Outcome::Reader(_)
+                | Outcome::Stepped(_),
+            )) => Err(TortureError::Confused),
             Err(ClientError::TimedOut(_)) => Err(TortureError::Stuck { doing: "writing" }),
             Err(_) => Ok(Step::Gone),
         }
@@ -170,9 +175,11 @@ impl Session {
                 Ok((_, Outcome::Refused(_))) => return Ok(false),
                 Ok((
                     _,
-                    Outcome::Opened(..)
+                    Outcome::Members(_)
+                    | Outcome::Opened(..)
                     | Outcome::Reader(_)
                     | Outcome::Status(_)
+                    | Outcome::Stepped(_)
                     | Outcome::Written(_),
                 )) => {
                     return Err(TortureError::Confused);

@@ -10,6 +10,7 @@ use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::StepRefusal;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
@@ -25,16 +26,18 @@ use super::reads::Reads;
 use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
 use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
+use crate::addresses::AddressBook;
 use crate::clock::Moment;
 use crate::env::{Environment, Event};
 use crate::frontier::Frontier;
-use crate::link::{Link, LinkEvent};
+use crate::link::LinkEvent;
 use crate::mailbox::Mailbox;
 use crate::wire::client::ClientWelcome;
-use crate::wire::{Envelope, Frame, Hello, Role};
+use crate::wire::{Envelope, Frame};
 
 mod backtracking;
 mod issuing;
+mod members;
 mod pulse;
 mod reaching;
 mod readers;
@@ -76,6 +79,13 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// Commands taken from the mailbox that wait for room.
     waiting: VecDeque<Command>,
     frontier: Arc<Frontier>,
+    instance: InstanceId,
+    /// By group: where its segments are.
+    books: Vec<AddressBook>,
+    /// A segment that is asked whether it is there, before it joins.
+    candidate: Option<(PgId, Position)>,
+    /// Why the writer has refused a step.
+    step_refused: Option<StepRefusal>,
     peers: Vec<Peer<E::Stream>>,
     phase: Phase,
     writer: Option<Writer<R>>,
@@ -157,17 +167,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     ) -> io::Result<Self> {
         let instance = InstanceId::new(env.random()?);
         let now = env.now();
-        let volume = config.volume;
-        let role = Role::Writer { instance };
-        let mut peers = Vec::new();
-        for (group, segments) in (0..).map(PgId::new).zip(&config.segments) {
-            for (position, address) in Position::first(segments.len()).zip(segments) {
-                let hello = Hello { volume, group, position, role };
-                peers.push(Peer::new(group, position, Link::new(*address, hello, now), now));
-            }
-        }
+        let books = members::books(&mut env, &config)?;
         let until = now.after(config.patience);
-        Ok(Self {
+        let mut driver = Self {
             phase: Phase::Recovering(Recovery::new(instance, until, now, reply)),
             env,
             rules,
@@ -175,7 +177,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             commands,
             waiting: VecDeque::new(),
             frontier: Arc::new(Frontier::new()),
-            peers,
+            instance,
+            books,
+            candidate: None,
+            step_refused: None,
+            peers: Vec::new(),
             writer: None,
             effects: Vec::new(),
             payloads: BTreeMap::new(),
@@ -201,7 +207,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             busy: BTreeSet::new(),
             incoming: Vec::new(),
             from: None,
-        })
+        };
+        driver.seat_peers();
+        Ok(driver)
     }
 
     /// Does what can be done now and waits for events once; `false` when it is all over.
@@ -312,14 +320,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                         let now = self.env.now();
                         peer.link.fail(&mut self.env, now);
                     }
-                    Some(LinkEvent::Up(welcome)) => {
-                        peer.welcome = Some(welcome);
-                        peer.catch_up(self.env.now());
-                        if let Phase::Recovering(recovery) = &mut self.phase {
-                            recovery.hear(welcome.status.heard);
-                        }
-                        self.step(WriterInput::Resend { group, to: position });
-                    }
+                    Some(LinkEvent::Up(welcome)) => self.meet(index, &welcome),
                 }
             }
         }
@@ -328,6 +329,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     fn take_frame(&mut self, index: usize, frame: Frame) {
         let now = self.env.now();
         let Some(peer) = self.peers.get_mut(index) else { return };
+        if let Envelope::Seats(seats) = &frame.envelope {
+            return self.take_seats(seats);
+        }
         let Envelope::ToWriter(message) = frame.envelope else {
             // Nobody asked for anything else.
             peer.link.fail(&mut self.env, now);

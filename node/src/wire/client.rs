@@ -9,8 +9,11 @@ use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::{PageId, PgId, Position, SEGMENTS_MAX, Ticket};
 use quorate_core::list;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 use serde::{Deserialize, Serialize};
 
+use super::members::{Stepped, VolumeMembers};
+use crate::addresses::Place;
 use crate::payload::{PAGE_BYTES_MAX, PayloadError};
 use crate::volume::{Committed, Consistency, PointError, VolumeError};
 
@@ -110,6 +113,17 @@ pub enum Question {
         #[serde(deserialize_with = "list::deserialize")]
         pages: Vec<PageSum>,
     },
+    /// Who the members of the volume's groups are, and which change is under way.
+    Members,
+    /// A step of a membership change.
+    Step {
+        /// The group.
+        group: PgId,
+        /// The step.
+        step: Step,
+        /// Where the segment that joins by it is.
+        place: Option<Place>,
+    },
 }
 
 /// The answer to one request.
@@ -148,6 +162,10 @@ pub enum Answer {
     Status(Box<WriterStatus>),
     /// The write is durable for good.
     Written(Committed),
+    /// The members of the volume's groups.
+    Members(VolumeMembers),
+    /// What became of a step.
+    Stepped(Stepped),
 }
 
 /// Why a writer process can't do what a client asks.

@@ -63,6 +63,8 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
             }
             Question::Read { consistency: Consistency::At(_) | Consistency::Strict, .. }
             | Question::Backtrack { .. }
+            | Question::Members
+            | Question::Step { .. }
             | Question::Write { .. } => {
                 self.reply(client, Answer::Refused(ClientRefusal::Reader), Vec::new());
             }

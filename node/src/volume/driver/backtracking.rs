@@ -10,6 +10,7 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::Ticket;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::recovery::Backtrack;
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
@@ -153,13 +154,14 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         &mut self,
         epoch: VolumeEpoch,
         geometry: VolumeGeometry,
+        known: &[Membership],
     ) -> Writer<R> {
         let located = self.going.as_ref().and_then(|going| going.located.clone());
         match located {
             Some(located) => {
-                Writer::open_at(self.rules, epoch, geometry, &[], located, &mut self.effects)
+                Writer::open_at(self.rules, epoch, geometry, known, located, &mut self.effects)
             }
-            None => Writer::open_under(self.rules, epoch, geometry, &mut self.effects),
+            None => Writer::open_knowing(self.rules, epoch, geometry, known, &mut self.effects),
         }
     }
 

@@ -37,7 +37,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(self.next_writer(epoch, geometry));
+        let known = self.known_memberships(&geometry);
+        self.writer = Some(self.next_writer(epoch, geometry, &known));
+        self.seat_peers();
         self.carry_out();
     }
 

@@ -39,6 +39,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 self.publish = Some(now);
                 // The garbage floor doesn't move before the writer is told what to keep.
                 self.hold();
+                self.seat_peers();
             }
             Report::Overtaken { by } => match &mut self.phase {
                 Phase::Recovering(recovery) => {
@@ -61,10 +62,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
             Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
             Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
-            // Commands are given only when they can be carried out.
+            Report::Refused(CommandRefusal::Step(refusal)) => self.step_refused = Some(refusal),
+            // Other commands are given only when they can be carried out, but for one.
             Report::Located { ticket, backtrack } => self.go(ticket, backtrack),
             Report::Refused(refusal) => self.refused_to_go(refusal),
-            Report::Settled { .. } => {}
+            Report::Settled { .. } => self.seat_peers(),
             Report::Written { first, cpl } => {
                 if let Some((_, reply)) = self.writes.pop_front() {
                     self.points.remember(cpl);

@@ -100,7 +100,15 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Question::Backtrack { target } => {
                 self.take_backtrack(target, Reply::Caller { token, ticket });
             }
+            Question::Members => self.tell_members(token, ticket),
             Question::Status => self.tell_status(token, ticket),
+            Question::Step { group, step, place } => {
+                let answer = match self.over() {
+                    Some(error) => Answer::Refused(error.into()),
+                    None => Answer::Stepped(self.take_step(group, step, place)),
+                };
+                self.outbox.replies.push((token, ClientReply { ticket, answer }, Vec::new()));
+            }
             Question::Write { pages } => {
                 let pages = cut(&pages, bytes)
                     .map(|(sum, bytes)| PageImage { page: sum.page, bytes: bytes.to_vec() })
