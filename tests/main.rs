@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 #![forbid(unsafe_code)]
 
+mod backtrack;
 mod bad_input;
 mod cluster;
 mod commands;

@@ -247,7 +247,8 @@ impl SegmentImage {
         let mut records = Vec::new();
         for record in dropped {
             if !self.history.annuls(&record) {
-                self.insert(rules, &record)?;
+                // What has come in its place from a broken peer stays.
+                self.log.insert(record);
             } else if self.history.branch().is_some_and(|branch| branch.contains(&record)) {
                 records.push(record);
             }

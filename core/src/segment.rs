@@ -297,7 +297,14 @@ impl<R: Rules> Segment<R> {
     /// Returns whether `more` records, with all those under way, exceed the log's bound.
     fn would_overfill(&self, more: usize) -> bool {
         let under_way: usize = self.pending.iter().map(|pending| pending.write.records.len()).sum();
-        let held = self.durable.log.len().saturating_add(under_way).saturating_add(more);
+        let aside = self.durable.aside.as_ref().map_or(0, |aside| aside.records.len());
+        let held = self
+            .durable
+            .log
+            .len()
+            .saturating_add(aside)
+            .saturating_add(under_way)
+            .saturating_add(more);
         held > self.durable.geometry.limits().log_records_max as usize
     }
 

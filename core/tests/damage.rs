@@ -133,7 +133,8 @@ fn a_damaged_segment_keeps_its_promise_and_has_no_vote() {
     let mut segment = damaged(epoch(1));
     let before = segment.clone();
     assert_eq!(segment.durable().promised(), epoch(1));
-    let effects = give(&mut segment, ToSegment::Seal(Seal { epoch: epoch(2), group: GROUP }));
+    let effects =
+        give(&mut segment, ToSegment::Seal(Seal { epoch: epoch(2), group: GROUP, at: None }));
     let refusal = Refusal::Impaired;
     let message = ToWriter::Refused { epoch: epoch(2), ticket: None, refusal };
     assert_eq!(effects, [SegmentEffect::SendWriter { to: epoch(2), message }]);

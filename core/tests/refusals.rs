@@ -25,11 +25,13 @@ use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, Step, StepRefusal};
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
+    Append, Confirm, Install, Locate, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment,
+    ToWriter,
 };
 use quorate_core::quorum::{QuorumError, QuorumSet};
 use quorate_core::record::{Payload, Record};
 use quorate_core::refusal::Refusal;
+use quorate_core::rules::Sound;
 use quorate_core::segment::Segment;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_core::writer::{PhaseName, Writer};
@@ -143,13 +145,13 @@ fn append(lsns: &[u64]) -> ToSegment {
 }
 
 fn install(history: History) -> Install {
-    Install { group: GROUP, membership: membership(&history), history, end: Lsn::ZERO }
+    Install { group: GROUP, membership: membership(&history), history, end: Lsn::ZERO, tip: None }
 }
 
 fn pulled_of(group: PgId, history: History, records: Vec<Record>) -> Pulled {
     let membership = membership(&history);
     let (end, base, after) = (lsn(0), lsn(0), lsn(0));
-    Pulled { group, history, end, membership, vdl: vdl(0), base, after, records }
+    Pulled { group, history, end, tip: None, membership, vdl: vdl(0), base, after, records }
 }
 
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
@@ -175,6 +177,7 @@ fn give(segment: &mut Segment, message: ToSegment) -> Vec<SegmentEffect> {
         ToSegment::Append(_)
         | ToSegment::Confirm(_)
         | ToSegment::Install(_)
+        | ToSegment::Locate(_)
         | ToSegment::Read(_)
         | ToSegment::Seal(_) => Peer::Writer(epoch(0)),
     };
@@ -215,7 +218,7 @@ fn refused(mut segment: Segment, message: ToSegment) -> Refusal {
 /// Returns a segment that has promised epoch number 1 and not yet installed its history.
 fn sealed() -> Segment {
     let mut segment = segment();
-    accept(&mut segment, ToSegment::Seal(Seal { epoch: epoch(1), group: GROUP }));
+    accept(&mut segment, ToSegment::Seal(Seal { epoch: epoch(1), group: GROUP, at: None }));
     segment
 }
 
@@ -233,18 +236,35 @@ fn busy() -> Segment {
     segment
 }
 
+fn locate(target: u64) -> ToSegment {
+    let (epoch, ticket, target) = (epoch(0), Ticket::new(1), lsn(target));
+    ToSegment::Locate(Locate { epoch, group: GROUP, ticket, target, needed: lsn(11) })
+}
+
+/// Returns the history of a recovery that goes back from LSN 12 to LSN 11.
+fn gone_back() -> History {
+    let range = TruncationRange::backtrack(epoch(1), lsn(11), lsn(12), lsn(30));
+    history(0).with(range.unwrap())
+}
+
 /// Brings the refusal with this name about, in every way that there is.
 fn provoke(name: &str) -> Vec<Refusal> {
     let other = Record { payload: Payload { length: 9, checksum: 9 }, ..record(11) };
     let foreign = Record { group: OTHER, ..record(11) };
-    let seal = |epoch, group| ToSegment::Seal(Seal { epoch, group });
+    let seal = |epoch, group| ToSegment::Seal(Seal { epoch, group, at: None });
     match name {
         "Annulled" => vec![refused(segment(), append(&[10]))],
-        "Collected" => vec![refused(collected(), {
-            let (epoch, ticket, page) = (epoch(0), Ticket::new(1), PageId::new(0));
-            let (read_point, needed) = (ReadPoint::at(vdl(11)), lsn(11));
-            ToSegment::Read(Read { epoch, group: GROUP, ticket, page, read_point, needed })
-        })],
+        "Collected" => vec![
+            refused(collected(), {
+                let (epoch, ticket, page) = (epoch(0), Ticket::new(1), PageId::new(0));
+                let (read_point, needed) = (ReadPoint::at(vdl(11)), lsn(11));
+                ToSegment::Read(Read { epoch, group: GROUP, ticket, page, read_point, needed })
+            }),
+            refused(collected(), locate(11)),
+            // A recovery that goes back to what is discarded, from its writer or from a peer.
+            refused(collected(), ToSegment::Install(install(gone_back()))),
+            refused(collected(), pulled(gone_back(), vec![])),
+        ],
         "Behind" => vec![
             refused(sealed(), {
                 ToSegment::Append(Append {
@@ -498,6 +518,12 @@ fn exhausted() -> Limits {
 /// Brings `wanted` about, in every way that there is.
 fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
     match wanted {
+        CommandRefusal::Collected { .. } => {
+            let mut cluster = written_cluster();
+            let hold = WriterInput::Hold { holds: Holds::new() };
+            assert_eq!(command(&mut cluster.writers[0], hold), None);
+            vec![command(&mut cluster.writers[0], locate_command(lsn(0)))]
+        }
         CommandRefusal::Empty => vec![command(&mut open_writer(TIGHT), write(0))],
         CommandRefusal::Fenced { .. } => {
             commands().map(|input| command(&mut overtaken_writer(), input)).to_vec()
@@ -514,6 +540,8 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 scl: scl(0),
                 vdl: vdl(0),
                 records: vec![],
+                anchor: None,
+                aside: None,
             };
             let message = ToWriter::Sealed { epoch: epoch(2), answer };
             let receive =
@@ -521,6 +549,38 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             let given = [0, 1, 2].map(|index| command(&mut sealing, receive(at(index))));
             assert_eq!((given[0], given[1]), (None, None));
             vec![given[2]]
+        }
+        CommandRefusal::NotConsistent { .. } => {
+            let mut cluster = written_cluster();
+            cluster.command(0, locate_command(lsn(5))).unwrap();
+            cluster.settle().unwrap();
+            vec![cluster.reports().into_iter().find_map(refused_command)]
+        }
+        CommandRefusal::Superseded => {
+            let mut cluster = written_cluster();
+            cluster.command(0, locate_command(lsn(0))).unwrap();
+            cluster.settle().unwrap();
+            let located = cluster.reports().into_iter().find_map(|(_, report)| match report {
+                Report::Located { backtrack, .. } => Some(backtrack),
+                _ => None,
+            });
+            // Another writer opens in between.
+            cluster.recover().unwrap();
+            cluster.settle().unwrap();
+            let (geometry, mut effects) = (geometry(1, TIGHT), Vec::new());
+            let located = located.unwrap();
+            let mut late = Writer::open_at(Sound, epoch(9), geometry, &[], located, &mut effects);
+            let given = [0, 1, 2].map(|index| {
+                let answer = cluster.nodes[index].machine.report();
+                let message = ToWriter::Sealed { epoch: epoch(9), answer };
+                let from = at(index);
+                command(&mut late, WriterInput::Receive { group: GROUP, from, message })
+            });
+            assert_eq!(late.phase(), PhaseName::Installing);
+            vec![given[2]]
+        }
+        CommandRefusal::TargetAhead => {
+            vec![command(&mut open_writer(TIGHT), locate_command(lsn(99)))]
         }
         CommandRefusal::NotOpen => {
             let mut sealing = Writer::open(epoch(0), geometry(1, TIGHT), &mut Vec::new());
@@ -542,6 +602,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 Report::Refused(refusal) => Some(refusal),
                 Report::Confirmed { .. }
                 | Report::Durable { .. }
+                | Report::Located { .. }
                 | Report::Opened { .. }
                 | Report::Overtaken { .. }
                 | Report::Read { .. }
@@ -601,6 +662,26 @@ fn provoke_step(wanted: StepRefusal) -> Vec<Option<CommandRefusal>> {
     }
 }
 
+fn locate_command(target: Lsn) -> WriterInput {
+    WriterInput::Locate { ticket: Ticket::new(1), target }
+}
+
+/// Returns a cluster in which a mini-transaction of two records is durable.
+fn written_cluster() -> Cluster<Sound> {
+    let mut cluster = Cluster::opened(geometry(1, TIGHT));
+    cluster.write(0, &[0, 1]).unwrap();
+    cluster.settle().unwrap();
+    cluster.reports();
+    cluster
+}
+
+fn refused_command((_, report): (usize, Report)) -> Option<CommandRefusal> {
+    match report {
+        Report::Refused(refusal) => Some(refusal),
+        _ => None,
+    }
+}
+
 fn installing_writer() -> Writer {
     let mut cluster = Cluster::new(geometry(1, TIGHT));
     cluster.recover().unwrap();
@@ -619,15 +700,19 @@ fn installing_writer() -> Writer {
 #[test]
 fn every_command_refusal_can_be_brought_about() {
     let all = [
+        CommandRefusal::Collected { floor: lsn(6) },
         CommandRefusal::Empty,
         CommandRefusal::Fenced { by: epoch(1) },
         CommandRefusal::HistoryFull,
+        CommandRefusal::NotConsistent { nearest: lsn(0) },
         CommandRefusal::NotOpen,
         CommandRefusal::OutOfLsns,
         CommandRefusal::Oversized,
         CommandRefusal::ReadPointAhead,
         CommandRefusal::Step(StepRefusal::Nothing),
         CommandRefusal::Step(StepRefusal::Unsettled),
+        CommandRefusal::Superseded,
+        CommandRefusal::TargetAhead,
         CommandRefusal::Throttled,
         CommandRefusal::UnknownSegment,
     ];

@@ -22,7 +22,8 @@ use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
+    Append, Aside, Confirm, Install, Locate, Peer, Place, Pull, Pulled, Read, Seal, SealAnswer,
+    ToSegment, ToWriter,
 };
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Change, Payload, Record};
@@ -152,7 +153,13 @@ fn unlikely_history() -> impl Strategy<Value = History> {
         }
         ranges
             .into_iter()
-            .filter_map(|(epoch, after, through)| TruncationRange::new(epoch, after, through))
+            .filter_map(|(epoch, after, through)| {
+                // Now and then one that goes back.
+                let tip = Lsn::new(after.get() + 1 + epoch.counter() % 3);
+                let back = TruncationRange::backtrack(epoch, after, tip, through);
+                back.filter(|_| through.get() % 3 == 0)
+                    .or_else(|| TruncationRange::new(epoch, after, through))
+            })
             .fold(History::new(), |history, range| history.with(range))
     })
 }
@@ -184,6 +191,7 @@ fn any_pulled() -> impl Strategy<Value = Pulled> {
     parts.prop_flat_map(|(group, history, number, base, after)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
             end: history.after(),
+            tip: history.branch().map(|branch| branch.tip()),
             group,
             history: history.clone(),
             membership: membership(&history),
@@ -216,7 +224,8 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
             // Now and then the membership of another epoch.
             let of = if other.ranges().len() > 1 { &history } else { &other };
             let (end, membership) = (history.after(), membership(of));
-            ToSegment::Install(Install { group, history, end, tip: None, membership })
+            let tip = history.branch().map(|branch| branch.tip());
+            ToSegment::Install(Install { group, history, end, tip, membership })
         }),
         1 => (any_group(), any_epoch(), any_number(), any_lsn(), any_lsn(), vec(any_lsn(), 0..4))
             .prop_map(|(group, history, end, base, through, beyond)| {
@@ -224,8 +233,13 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
             }),
         4 => any_pulled().prop_map(ToSegment::Pulled),
         1 => any_read().prop_map(ToSegment::Read),
-        2 => (any_epoch(), any_group())
-            .prop_map(|(epoch, group)| ToSegment::Seal(Seal { epoch, group })),
+        1 => (any_epoch(), any_group(), any_ticket(), any_lsn(), any_lsn()).prop_map(
+            |(epoch, group, ticket, target, needed)| {
+                ToSegment::Locate(Locate { epoch, group, ticket, target, needed })
+            },
+        ),
+        2 => (any_epoch(), any_group(), option::of(any_lsn()))
+            .prop_map(|(epoch, group, at)| ToSegment::Seal(Seal { epoch, group, at })),
     ]
 }
 
@@ -259,7 +273,9 @@ fn check_segment_step(segment: &mut Segment, input: SegmentInput) -> TestCaseRes
                 prop_assert_eq!(durable.history().epoch(), epoch);
                 prop_assert!(scl <= durable.scl());
             }
-            ToWriter::Confirmed { epoch, .. } | ToWriter::Read { epoch, .. } => {
+            ToWriter::Confirmed { epoch, .. }
+            | ToWriter::Located { epoch, .. }
+            | ToWriter::Read { epoch, .. } => {
                 prop_assert_eq!([segment.heard(), durable.history().epoch()], [epoch; 2]);
             }
             ToWriter::Sealed { epoch, .. } => prop_assert!(durable.promised() >= epoch),
@@ -323,8 +339,9 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
 fn any_seal_answer(known: VolumeGeometry) -> impl Strategy<Value = SealAnswer> {
     let foreign = geometry(1, WIDE);
     let shape = prop_oneof![9 => Just(known), 1 => Just(foreign)];
-    (shape, any_history(), any_number(), any_number()).prop_flat_map(
-        |(geometry, history, end, number)| {
+    let anchor = option::of((any_lsn(), any_lsn()));
+    (shape, any_history(), any_number(), any_number(), anchor).prop_flat_map(
+        |(geometry, history, end, number, anchor)| {
             any_records(history.epoch()).prop_map(move |records| SealAnswer {
                 geometry,
                 history: history.clone(),
@@ -332,7 +349,13 @@ fn any_seal_answer(known: VolumeGeometry) -> impl Strategy<Value = SealAnswer> {
                 membership: membership(&history),
                 scl: scl(end),
                 vdl: vdl(number),
+                aside: (number % 2 == 0).then(|| Aside {
+                    scl: scl(number),
+                    vdl: vdl(end),
+                    records: records.clone(),
+                }),
                 records,
+                anchor,
             })
         },
     )
@@ -350,6 +373,11 @@ fn any_to_writer(own: VolumeEpoch) -> impl Strategy<Value = ToWriter> {
             .prop_map(|(epoch, ticket)| {
                 ToWriter::Confirmed { epoch, incarnation: Incarnation::new(0), ticket }
             }),
+        2 => (epoch(), any_ticket(), any_lsn(), any_lsn(), option::of(any_lsn())).prop_map(
+            |(epoch, ticket, end, cpl, tip)| {
+                ToWriter::Located { epoch, ticket, place: Place { end, cpl, tip } }
+            },
+        ),
         1 => (epoch(), any_ticket(), any_page(), any_number(), option::of(any_record()))
             .prop_map(|(epoch, ticket, page, number, version)| {
                 let read_point = ReadPoint::at(vdl(number));
@@ -372,6 +400,8 @@ fn any_writer_input(own: VolumeEpoch) -> impl Strategy<Value = WriterInput> {
     let read_point = option::of(any_number().prop_map(|n| ReadPoint::at(vdl(n))));
     prop_oneof![
         1 => any_ticket().prop_map(|ticket| WriterInput::Confirm { ticket }),
+        1 => (any_ticket(), any_lsn())
+            .prop_map(|(ticket, target)| WriterInput::Locate { ticket, target }),
         1 => Just(WriterInput::Publish),
         1 => (any_ticket(), any_page(), read_point, any_position()).prop_map(
             |(ticket, page, read_point, from)| WriterInput::Read { ticket, page, read_point, from },

@@ -136,7 +136,7 @@ fn seals_in_flight_are_bounded() {
     let mut segment = segment(limits());
     for counter in 2..100 {
         let epoch = VolumeEpoch::new(counter, InstanceId::new(1));
-        give(&mut segment, ToSegment::Seal(Seal { epoch, group: G }));
+        give(&mut segment, ToSegment::Seal(Seal { epoch, group: G, at: None }));
     }
     // As many again as appends may have, so that appends can't keep a recovery out.
     assert!(segment.pending().len() <= 4, "{} writes under way", segment.pending().len());

@@ -22,8 +22,8 @@ use quorate_core::id::{
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, MembershipEpoch, Step, StepRefusal};
 use quorate_core::message::{
-    Append, Confirm, FromReader, Install, Pull, Pulled, Read, Redo, Seal, SealAnswer, Start,
-    ToReader, ToSegment, ToWriter,
+    Append, Aside, Confirm, FromReader, Install, Locate, Pull, Pulled, Read, Redo, Seal,
+    SealAnswer, Start, ToReader, ToSegment, ToWriter,
 };
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
@@ -148,13 +148,16 @@ fn envelopes() -> Vec<Envelope> {
             group,
             history: history(),
             end: needed,
+            tip: Some(Lsn::new(0x4143)),
             membership: membership(),
         }),
+        ToSegment::Locate(Locate { epoch, group, ticket, target: through, needed }),
         ToSegment::Pull(Pull { group, history: epoch, scl, base, through, beyond: vec![needed] }),
         ToSegment::Pulled(Pulled {
             group,
             history: history(),
             end: needed,
+            tip: None,
             membership: membership(),
             vdl,
             base,
@@ -162,7 +165,7 @@ fn envelopes() -> Vec<Envelope> {
             records: records.clone(),
         }),
         ToSegment::Read(Read { epoch, group, ticket, page, read_point, needed }),
-        ToSegment::Seal(Seal { epoch, group }),
+        ToSegment::Seal(Seal { epoch, group, at: Some(through) }),
     ];
     let answer = SealAnswer {
         geometry,
@@ -171,6 +174,8 @@ fn envelopes() -> Vec<Envelope> {
         membership: membership(),
         scl,
         vdl,
+        anchor: Some((through, base)),
+        aside: Some(Aside { scl, vdl, records: records.clone() }),
         records,
     };
     let refused = |ticket, refusal| ToWriter::Refused { epoch, ticket, refusal };
@@ -178,6 +183,11 @@ fn envelopes() -> Vec<Envelope> {
     let to_writer = [
         ToWriter::Ack { epoch, incarnation, number: 0x53, scl },
         ToWriter::Confirmed { epoch, incarnation, ticket },
+        ToWriter::Located {
+            epoch,
+            ticket,
+            place: quorate_core::message::Place { end: needed, cpl: base, tip: None },
+        },
         ToWriter::Read { epoch, ticket, page, read_point, version: None },
         ToWriter::Read { epoch, ticket, page, read_point, version: Some(record()) },
         refused(None, Refusal::Annulled { lsn }),
@@ -256,6 +266,7 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         Question::Status,
         Question::Write { pages: vec![PageSum::describe(page, PAYLOAD).unwrap()] },
         Question::Members,
+        Question::Backtrack { target: Lsn::new(0x4142) },
         Question::Step { group: GROUP, step: replace(), place: Some(place()) },
         Question::Step { group: GROUP, step: Step::Finish(Half::Older), place: None },
         Question::Step { group: GROUP, step: Step::Revert(Half::Newer), place: None },
@@ -284,6 +295,11 @@ fn with_clients() -> impl Iterator<Item = Envelope> {
         Answer::Status(Box::new(writer_status())),
         Answer::Written(Committed { first: lsn, cpl: lsn }),
         Answer::Members(members()),
+        Answer::Opened { epoch: epoch(3), recovery_point: Vdl::ZERO },
+        Answer::Refused(ClientRefusal::NoPoint { nearest: lsn }),
+        Answer::Refused(ClientRefusal::PointAhead),
+        Answer::Refused(ClientRefusal::PointDiscarded { floor: lsn }),
+        Answer::Refused(ClientRefusal::WentElsewhere),
         Answer::Stepped(Stepped::NoGroup),
         Answer::Stepped(Stepped::Refused(StepRefusal::NotHydrated)),
         Answer::Stepped(Stepped::Taken),
@@ -341,12 +357,14 @@ const fn kind(envelope: &Envelope) -> &'static str {
         Envelope::ToSegment(ToSegment::Behind { .. }) => "to-segment-behind",
         Envelope::ToSegment(ToSegment::Confirm(_)) => "to-segment-confirm",
         Envelope::ToSegment(ToSegment::Install(_)) => "to-segment-install",
+        Envelope::ToSegment(ToSegment::Locate(_)) => "to-segment-locate",
         Envelope::ToSegment(ToSegment::Pull(_)) => "to-segment-pull",
         Envelope::ToSegment(ToSegment::Pulled(_)) => "to-segment-pulled",
         Envelope::ToSegment(ToSegment::Read(_)) => "to-segment-read",
         Envelope::ToSegment(ToSegment::Seal(_)) => "to-segment-seal",
         Envelope::ToWriter(ToWriter::Ack { .. }) => "to-writer-ack",
         Envelope::ToWriter(ToWriter::Confirmed { .. }) => "to-writer-confirmed",
+        Envelope::ToWriter(ToWriter::Located { .. }) => "to-writer-located",
         Envelope::ToWriter(ToWriter::Read { .. }) => "to-writer-read",
         Envelope::ToWriter(ToWriter::Refused { .. }) => "to-writer-refused",
         Envelope::ToWriter(ToWriter::Sealed { .. }) => "to-writer-sealed",

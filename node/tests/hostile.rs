@@ -137,7 +137,18 @@ fn shapes() -> Vec<Shape> {
     let geometry = config::geometry(1).unwrap();
     let sealed = |(history, records)| {
         let incarnation = Incarnation::new(0);
-        let answer = SealAnswer { geometry, history, incarnation, membership, scl, vdl, records };
+        let (anchor, aside) = (None, None);
+        let answer = SealAnswer {
+            geometry,
+            history,
+            incarnation,
+            membership,
+            scl,
+            vdl,
+            records,
+            anchor,
+            aside,
+        };
         Envelope::ToWriter(ToWriter::Sealed { epoch, answer })
     };
     let start = |ends| {

@@ -21,7 +21,9 @@ impl<R: Rules> Segment<R> {
         if target <= self.durable.base() || self.pending.len() >= bound {
             return;
         }
-        if self.pending.iter().any(|pending| pending.write.base >= target) {
+        // A history on its way may take back what the floor rests on.
+        let is_in_the_way = |write: &SegmentWrite| write.base >= target || write.history.is_some();
+        if self.pending.iter().any(|pending| is_in_the_way(&pending.write)) {
             return;
         }
         let (promised, vdl) = (self.durable.promised, self.durable.vdl);

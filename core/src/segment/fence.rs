@@ -144,9 +144,11 @@ impl<R: Rules> Segment<R> {
 
     /// Checks that `history` goes back to nothing whose versions this segment has discarded.
     pub(super) fn check_base(&self, history: &History) -> Result<(), Refusal> {
-        let base = self.durable.base();
+        let under_way = self.pending.iter().map(|pending| pending.write.base);
+        let base = under_way.fold(self.durable.base(), Lsn::max);
         let own = self.durable.history.epoch();
-        if history.lowered(self.durable.vdl.lsn(), own) < base {
+        let vdl = self.durable.vdl.lsn().max(base);
+        if history.lowered(vdl, own) < base {
             return Err(Refusal::Collected { base });
         }
         Ok(())

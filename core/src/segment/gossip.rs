@@ -166,7 +166,8 @@ impl<R: Rules> Segment<R> {
         }
         self.check_reach(epoch)?;
         self.check_base(&pulled.history)?;
-        if pulled.base > pulled.vdl.lsn() && !self.rules.has(Bug::CollectAboveVdl) {
+        let vdl = pulled.history.lowered(pulled.vdl.lsn(), self.durable.history.epoch());
+        if pulled.base > vdl && !self.rules.has(Bug::CollectAboveVdl) {
             return Err(Refusal::Malformed);
         }
         let known = pulled.vdl.lsn().max(pulled.history.through());

@@ -103,7 +103,10 @@ impl World {
             }
             Step::Seal => {
                 self.counter += 1;
-                self.give(ToSegment::Seal(Seal { epoch: epoch(self.counter), group }), &[]);
+                self.give(
+                    ToSegment::Seal(Seal { epoch: epoch(self.counter), group, at: None }),
+                    &[],
+                );
             }
             Step::Sync => {
                 if let Some(through) = self.file.sync() {

@@ -93,11 +93,6 @@ pub struct ClientRequest {
 /// What a client can ask.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Question {
-    /// Go back to this consistency point, or forward again.
-    Backtrack {
-        /// The point.
-        target: Lsn,
-    },
     /// A page.
     Read {
         /// Which.
@@ -124,6 +119,11 @@ pub enum Question {
         /// Where the segment that joins by it is.
         place: Option<Place>,
     },
+    /// Go back to this consistency point, or forward again.
+    Backtrack {
+        /// The point.
+        target: Lsn,
+    },
 }
 
 /// The answer to one request.
@@ -138,13 +138,6 @@ pub struct ClientReply {
 /// What a client is answered.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Answer {
-    /// The volume is open where it was to go.
-    Opened {
-        /// The epoch.
-        epoch: VolumeEpoch,
-        /// The point.
-        recovery_point: Vdl,
-    },
     /// The page that was asked for.
     Page {
         /// The page and its bytes; without bytes if it was never written.
@@ -166,6 +159,13 @@ pub enum Answer {
     Members(VolumeMembers),
     /// What became of a step.
     Stepped(Stepped),
+    /// The volume is open where it was to go.
+    Opened {
+        /// The epoch.
+        epoch: VolumeEpoch,
+        /// The point.
+        recovery_point: Vdl,
+    },
 }
 
 /// Why a writer process can't do what a client asks.
