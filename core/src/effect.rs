@@ -23,6 +23,7 @@ use crate::truncation::History;
 
 /// An input of a segment.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum SegmentInput {
     /// Discard what the garbage floor allows. The driver chooses when it is worth a write.
     Collect,
@@ -103,6 +104,7 @@ pub enum SegmentEffect {
 
 /// An input of a writer.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum WriterInput {
     /// Tell every reader what each segment holds.
     Brief,

@@ -361,6 +361,7 @@ pub fn encode(envelope: &Envelope, payloads: &[&[u8]]) -> Result<Vec<u8>, WireEr
 
 /// What the first bytes of a stream are.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum Decoded {
     /// A whole frame.
     Frame {
