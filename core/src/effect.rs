@@ -25,6 +25,7 @@ use crate::truncation::History;
 /// An input of a segment.
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum SegmentInput {
     /// Discard what the garbage floor allows. The driver chooses when it is worth a write.
     Collect,
@@ -109,6 +110,7 @@ pub enum SegmentEffect {
 /// An input of a writer.
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum WriterInput {
     /// Tell every reader what each segment holds.
     Brief,

@@ -3,10 +3,10 @@
 use quorate_core::quorum::QuorumSet;
 
 use super::scripts::{
-    COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, FINISH, FINISH_NEWER, FINISHED_ON_ONE, FORCED_AND_BACK,
-    LOST_TWO_OF_FOUR, REVERT, REVERT_NEWER, REVERTED_ON_ONE, TO_JOINT_DEGRADED, TO_JOINT_FOUR,
-    TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, TWO_COMMITS_AND_BEGIN,
-    replace, to_degraded, to_four, to_full_and_tail,
+    COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, COMMITS_AND_TO_JOINT, FINISH, FINISH_NEWER,
+    FINISHED_ON_ONE, FORCED_AND_BACK, LOST_TWO_OF_FOUR, REVERT, REVERT_NEWER, REVERTED_ON_ONE,
+    TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
+    TO_SINGLE_SMALL, replace, to_degraded, to_four, to_full_and_tail,
 };
 use super::{Configuration, Granularity, Tier};
 
@@ -428,13 +428,27 @@ pub const ALL: &[Configuration] = &[
         quorums: SMALLEST,
         joining: 1,
         epochs: 2,
-        writes: 2,
-        publish: true,
+        writes: 3,
         collect: true,
         steps: &[replace(2, 3), FINISH],
         steps_max: 2,
         roles: &[0, 0, 1, 2],
-        script: TWO_COMMITS_AND_BEGIN,
+        script: COMMITS_AND_TO_JOINT,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "damage-collect",
+        purpose: "a log damaged while a member is replaced and versions are discarded: three \
+                  segments and one",
+        quorums: SMALLEST,
+        joining: 1,
+        writes: 3,
+        collect: true,
+        damages: 1,
+        steps: &[replace(2, 3), FINISH],
+        steps_max: 2,
+        roles: &[0, 0, 1, 2],
+        script: COMMITS_AND_TO_JOINT,
         ..Configuration::EMPTY
     },
     Configuration {

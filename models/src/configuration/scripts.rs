@@ -60,14 +60,18 @@ const fn install(writer: u8, to: u8) -> Scripted {
 pub(super) const COMMIT_AND_BEGIN: &[Scripted] =
     &[Scripted::Write { writer: 0, mtr: 0 }, Scripted::Append { writer: 0, to: 0b0110 }, step(0)];
 
-/// Two commits of one page are on A and B, which know the VDL of both, when A to D begin to hear of
-/// ABC and ABD. C has the first.
-pub(super) const TWO_COMMITS_AND_BEGIN: &[Scripted] = &[
+/// Three commits of one page are on A, B and C, which know the VDL of the second. ABC and ABD,
+/// settled everywhere; D has nothing yet.
+pub(super) const COMMITS_AND_TO_JOINT: &[Scripted] = &[
     Scripted::Write { writer: 0, mtr: 0 },
     Scripted::Append { writer: 0, to: 0b0111 },
     Scripted::Write { writer: 0, mtr: 0 },
-    Scripted::Append { writer: 0, to: 0b0011 },
+    Scripted::Append { writer: 0, to: 0b0111 },
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b0111 },
     step(0),
+    install(0, 0b1111),
+    install(0, 0b1111),
 ];
 
 /// ABC and ABD, settled everywhere. An install is told twice: the step, and its settled mark.

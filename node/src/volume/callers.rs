@@ -228,7 +228,16 @@ impl<L, S: Stream> Callers<L, S> {
                         // It asks whether anybody is there; what readers are told every second
                         // answers it.
                         Envelope::StatusRequest => {}
-                        _ => self.hang_up(token),
+                        Envelope::Hello(_)
+                        | Envelope::Refused(_)
+                        | Envelope::Status(_)
+                        | Envelope::ToSegment(_)
+                        | Envelope::ToWriter(_)
+                        | Envelope::Welcome(_)
+                        | Envelope::ClientWelcome(_)
+                        | Envelope::FromClient(_)
+                        | Envelope::ToClient(_)
+                        | Envelope::ToReader(_) => self.hang_up(token),
                     }
                 }
                 Ok(Some(Frame { envelope: Envelope::Hello(hello), .. }))

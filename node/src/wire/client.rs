@@ -387,14 +387,14 @@ mod tests {
     /// The bytes of a version are fixed: clients and writers of it must understand each other.
     #[test]
     fn the_bytes_of_a_request_are_as_they_were() {
-        assert_eq!(crate::wire::PROTOCOL_VERSION, 2);
+        assert_eq!(crate::wire::PROTOCOL_VERSION, 3);
         let bytes = encode(&write(&[(7, b"redo")]), &[b"redo"]).unwrap();
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex, GOLDEN_WRITE);
     }
 
     const GOLDEN_WRITE: &str = "\
-        515254010200000028000000040000008a2486af08000000010000000000000002000000010000000000\
+        5152540103000000280000000400000020d0e80b08000000010000000000000002000000010000000000\
         000007000000000000000400000028e6c87b7265646f";
 
     /// A page above its bound must be refused before anybody keeps it.
