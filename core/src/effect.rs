@@ -21,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::truncation::History;
 
 /// An input of a segment.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SegmentInput {
     /// The write `0` and everything in it survives a crash from now on.
@@ -89,6 +90,7 @@ pub enum SegmentEffect {
 }
 
 /// An input of a writer.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum WriterInput {
     /// Ask a read quorum whether this writer is still the highest, for a strict read.

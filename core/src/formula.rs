@@ -97,6 +97,15 @@ impl Term {
         Ok(Self { members, full: SegmentSet::EMPTY, write, read: 1 })
     }
 
+    /// Returns this term as it is before its members are known to be alike: reads need all.
+    #[must_use]
+    pub const fn sealed_by_all(self) -> Self {
+        // A set of a `u8` has at most eight members.
+        #[expect(clippy::cast_possible_truncation, reason = "at most SEGMENTS_MAX")]
+        let read = self.members.len() as u8;
+        Self { read, ..self }
+    }
+
     /// Returns this term as a seeded bug reads it: as if all members kept pages.
     pub(crate) const fn without_full(self) -> Self {
         Self { full: SegmentSet::EMPTY, ..self }

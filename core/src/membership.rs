@@ -56,8 +56,8 @@ pub enum Step {
         /// Who comes: at a place without a member.
         new: SegmentId,
     },
-    /// Begin to change the shape of the group; members that come back are those last at their
-    /// place.
+    /// Begin to change the shape of the group. Members that come back are those last at their
+    /// place, or, where that one is burnt, the next disk.
     Reshape(Term),
     /// Take a change back.
     Revert(Half),
@@ -113,10 +113,14 @@ impl Membership {
     /// Returns the membership that an operator forces when the `lost` members never come back: all
     /// survivors, each of which has to hold everything. The lost identities are burnt.
     ///
+    /// It is a joint one. As long as it is in force all survivors seal: whoever finds it on one of
+    /// them can't know whether that one holds what another was told to keep. [`Step::Finish`] leads
+    /// on to the one that any survivor seals.
+    ///
     /// # Errors
     /// [`StepRefusal::Quorums`] when the lost could have been a write quorum by themselves: then
     /// acknowledged records may be lost with them.
-    pub fn forced(mut self, lost: SegmentSet) -> Result<Self, StepRefusal> {
+    pub fn forced<R: Rules>(mut self, rules: R, lost: SegmentSet) -> Result<Self, StepRefusal> {
         // Every write quorum that acknowledged data can rest on has a survivor.
         if self.quorums.writes(lost, 0) || self.before.writes(lost, 0) {
             return Err(StepRefusal::Quorums);
@@ -126,7 +130,11 @@ impl Membership {
             return Err(StepRefusal::Quorums);
         }
         let term = Term::survivors(survivors).map_err(|_| StepRefusal::Quorums)?;
-        self.quorums = Formula::single(term);
+        self.quorums = if rules.has(Bug::ForcedTooEarly) {
+            Formula::single(term)
+        } else {
+            Formula::joint(term.sealed_by_all(), term)
+        };
         self.before = self.quorums;
         for position in lost.iter() {
             let dead = self.incarnations.at(position).get();
@@ -159,8 +167,10 @@ impl Membership {
                 if *single == target {
                     return Err(StepRefusal::Nothing);
                 }
-                if target.members().iter().any(|position| self.is_burnt(position)) {
-                    return Err(StepRefusal::Burnt);
+                for position in target.members().iter() {
+                    // The place of a burnt disk is one for the next disk there.
+                    let known = next.incarnations.at_mut(position);
+                    *known = (*known).max(*self.burnt.at(position));
                 }
                 next.quorums = Formula::joint(*single, target);
             }
@@ -332,16 +342,24 @@ mod tests {
     #[test]
     fn a_forced_membership_needs_a_read_quorum_and_burns_the_lost() {
         let lost = SegmentSet::from_bits(0b11_1000);
-        let forced = genesis().forced(lost).unwrap();
-        assert_eq!(forced.quorums().members(), SegmentSet::from_bits(0b00_0111));
-        assert!(!forced.quorums().writes(SegmentSet::from_bits(0b00_0011), 0));
+        let forced = genesis().forced(Sound, lost).unwrap();
+        let survivors = SegmentSet::from_bits(0b00_0111);
+        let two = SegmentSet::from_bits(0b00_0011);
+        assert_eq!(forced.quorums().members(), survivors);
+        assert!(!forced.quorums().writes(two, 0) && forced.quorums().writes(survivors, 0));
+        assert!(!forced.quorums().reads(two, 0) && forced.quorums().reads(survivors, 0));
         assert!(!forced.knows(at(4), Incarnation::new(0)));
         let four = SegmentSet::from_bits(0b11_1100);
-        assert_eq!(genesis().forced(four), Err(StepRefusal::Quorums));
+        assert_eq!(genesis().forced(Sound, four), Err(StepRefusal::Quorums));
+        // Once all hold everything, each knows everything.
+        let whole = forced.after(Sound, E, Step::Finish(Half::Older)).unwrap().settled(E);
+        assert!(whole.quorums().reads(SegmentSet::only(at(0)), 0));
         // A burnt disk never comes back, a new one at its place may.
-        let burnt = Term::six(SegmentSet::from_bits(0b11_1111)).unwrap();
-        assert_eq!(forced.after(Sound, E, Step::Reshape(burnt)), Err(StepRefusal::Burnt));
-        assert_eq!(forced.after(Sound, E, replace(0, 5, 0)), Err(StepRefusal::Burnt));
-        assert!(forced.after(Sound, E, replace(0, 5, 1)).is_ok());
+        let six = Term::six(SegmentSet::from_bits(0b11_1111)).unwrap();
+        let back = whole.after(Sound, E, Step::Reshape(six)).unwrap();
+        assert!(!back.knows(at(5), Incarnation::new(0)) && back.knows(at(5), Incarnation::new(1)));
+        assert!(back.knows(at(0), Incarnation::new(0)));
+        assert_eq!(whole.after(Sound, E, replace(0, 5, 0)), Err(StepRefusal::Burnt));
+        assert!(whole.after(Sound, E, replace(0, 5, 1)).is_ok());
     }
 }

@@ -41,6 +41,20 @@ pub fn newest<R: Rules>(rules: R, known: &Membership, answers: &Answers<'_>) -> 
     reported.fold(*known, newer)
 }
 
+/// Returns the newest membership that any answer reports, and whose answers count; `None` if they
+/// are no read quorum of it: the seal is then extended to more of those whom it concerns (edge 35).
+#[must_use]
+pub fn sealed<R: Rules>(
+    rules: R,
+    known: &Membership,
+    answers: &Answers<'_>,
+) -> Option<(Membership, SegmentSet)> {
+    let membership = newest(rules, known, answers);
+    let asked = if rules.has(Bug::SealNotExtended) { known } else { &membership };
+    let voters = voters(rules, asked, answers)?;
+    Some((membership, voters))
+}
+
 /// Returns the segments whose answers count towards a seal on `membership`, or `None` if they are
 /// no read quorum of it: an older epoch could then still complete a write quorum, or what one has
 /// acknowledged could be missing. Only members vote, under the disk that the membership names, and

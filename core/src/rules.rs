@@ -94,6 +94,10 @@ bugs! {
     DurableOutOfOrder [26],
     /// A damaged segment restarts without the promise that it may have made.
     FloorPromiseForgotten [26, 75],
+    /// What an operator says of lost disks is taken for the disks that have come in their places.
+    ForcedByPlace [27],
+    /// What an operator forces lets any one survivor seal before all of them hold everything.
+    ForcedTooEarly [65],
     /// Gossip adopts a history that is older than the segment's own.
     GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
@@ -162,6 +166,9 @@ bugs! {
     RevertFromSingle [32],
     /// A truncation drops records and leaves the SCL where it was.
     SclNotLowered [21],
+    /// A seal holds on a read quorum of those whom the recovery asked first, whatever newer
+    /// membership it finds.
+    SealNotExtended [35],
     /// A segment lets itself be sealed although its history takes no further recovery.
     SealWhenFull [74],
     /// A step of a membership change carries its settled mark from the start.

@@ -50,6 +50,11 @@ pub enum Scripted {
         /// The segments.
         to: u8,
     },
+    /// The disks of these segments are lost, and empty ones come in their place.
+    Lose {
+        /// The segments.
+        of: u8,
+    },
     /// A segment pulls from another.
     Pull {
         /// The one that asks.
@@ -147,6 +152,11 @@ pub struct Configuration {
     pub steps_max: u8,
     /// Disks that may be lost, in all.
     pub losses: u8,
+    /// The segments whose first disks an operator swears never come back, as bits by position:
+    /// writers after the first are forced to open without them, `forced_writers` in all.
+    pub forced: u8,
+    /// How many writers are forced to open.
+    pub forced_writers: u8,
     /// By position: only segments with the same number are treated alike by every membership that
     /// can come about. None: all are.
     pub roles: &'static [u8],
@@ -185,6 +195,8 @@ impl Configuration {
         steps: &[],
         steps_max: 0,
         losses: 0,
+        forced: 0,
+        forced_writers: 0,
         roles: &[],
         script: &[],
     };

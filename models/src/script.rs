@@ -1,7 +1,7 @@
 //! Start states that the core itself reaches: some mistakes need more recoveries than can be
 //! explored in full, so the first of them are told step by step.
 
-use quorate_core::id::SegmentSet;
+use quorate_core::id::{Position, SegmentSet};
 use quorate_core::message::ToSegment;
 use quorate_core::rules::Rules;
 use stateright::Model;
@@ -25,6 +25,11 @@ impl<R: Rules> World<R> {
                         sent.max_by_key(|message| number(message)).into_iter().collect()
                     });
                 }
+                Scripted::Lose { of } => {
+                    for position in SegmentSet::from_bits(of).iter() {
+                        state = self.lose_at(state, position);
+                    }
+                }
                 Scripted::Seal { writer, to } => {
                     let is_seal = |message: &&ToSegment| matches!(message, ToSegment::Seal(_));
                     state = self.tell(state, writer, to, |sent| sent.filter(is_seal).collect());
@@ -47,6 +52,14 @@ impl<R: Rules> World<R> {
     /// A step that changes nothing is none, as anywhere else.
     fn act(&self, state: State, action: Action) -> State {
         self.next_state(&state, action).unwrap_or(state)
+    }
+
+    /// A loss of the script is none of those that may happen.
+    fn lose_at(&self, mut state: State, position: Position) -> State {
+        let index = self.slot_index(0, position.index());
+        let outcome = self.lose(state.slot(index));
+        state.set_slot(index, outcome.slot);
+        self.canonical(state)
     }
 
     /// Lets the messages that `choose` picks among all that a writer has sent reach segments.

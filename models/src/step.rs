@@ -2,9 +2,11 @@
 //! the core's own machines.
 
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
-use quorate_core::id::{Incarnation, PageId, PgId, Position, Ticket};
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{Incarnation, PageId, PgId, Position, SegmentSet, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Peer, ToSegment};
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
@@ -13,7 +15,7 @@ use quorate_core::writer::{PhaseName, Writer};
 use stateright::{Model, Property};
 
 pub use crate::action::Action;
-use crate::configuration::Granularity;
+use crate::configuration::{Configuration, Granularity};
 use crate::invariant;
 use crate::volume_spec::{Event, Volume};
 use crate::witness::Witness;
@@ -303,10 +305,25 @@ impl<R: Rules> World<R> {
         let mut effects = Vec::new();
         let epoch = self.configuration.epoch(number);
         let geometry = self.configuration.geometry();
-        let machine = Writer::open_under(self.rules, epoch, geometry, &mut effects);
+        let machine = if number <= self.configuration.forced_writers {
+            self.open_forced(epoch, &mut effects)
+        } else {
+            Writer::open_under(self.rules, epoch, geometry, &mut effects)
+        };
         let writer = self.intern_writer(machine, Vec::new(), &effects);
         next.set_writer(usize::from(number), writer);
         next.budget.writers = number.saturating_add(1);
+    }
+
+    /// Returns the writer that an operator opens when disks are lost for ever.
+    pub(crate) fn open_forced(
+        &self,
+        epoch: VolumeEpoch,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Writer<R> {
+        let Configuration { quorums, forced, .. } = self.configuration;
+        let groups = [(Membership::genesis(quorums), SegmentSet::from_bits(forced))];
+        Writer::open_forced(self.rules, epoch, self.configuration.geometry(), &groups, effects)
     }
 
     fn changes(&self, mtr: u8) -> Option<Vec<Change>> {
@@ -471,7 +488,7 @@ fn is_first(keys: &[u64], position: usize) -> bool {
 }
 
 pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
-    let from = Peer::Writer(quorate_core::epoch::VolumeEpoch::ZERO);
+    let from = Peer::Writer(VolumeEpoch::ZERO);
     SegmentInput::Receive { from, message: message.clone() }
 }
 

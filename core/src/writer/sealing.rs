@@ -10,7 +10,7 @@ use crate::geometry::Limits;
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToSegment};
-use crate::recovery::{Answers, choose_under, newest, next_history, voters};
+use crate::recovery::{Answers, choose_under, newest, next_history, sealed};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
@@ -25,7 +25,7 @@ pub(super) struct Sealing {
 pub(super) struct GroupSeal {
     /// Whom this writer asked first.
     known: Membership,
-    /// Members that an operator says are gone for ever: all others must answer.
+    /// Members of `known` that an operator says are gone for ever: all others must answer.
     lost: SegmentSet,
     /// By position. Only a segment that has durably promised this epoch has an answer.
     answers: Positions<Option<SealAnswer>>,
@@ -42,15 +42,27 @@ impl GroupSeal {
 
     /// Returns the newest membership, and whose answers count if they are enough.
     fn sealed<R: Rules>(&self, rules: R) -> Option<(Membership, SegmentSet)> {
-        let answers = self.answers();
-        let membership = newest(rules, &self.known, &answers);
-        let voters = voters(rules, &membership, &answers)?;
-        if self.lost.is_empty() {
+        let (membership, voters) = sealed(rules, &self.known, &self.answers())?;
+        let lost = self.lost_in(rules, &membership);
+        if lost.is_empty() {
             return Some((membership, voters));
         }
         // Every survivor has to hold everything, and each may be the only one to have something.
-        let survivors = membership.quorums().reading().members().without(self.lost);
+        let survivors = membership.quorums().reading().members().without(lost);
         survivors.is_within(voters).then_some((membership, survivors))
+    }
+
+    /// Returns the members of `found` that an operator says are gone: the disks that were known
+    /// then. Said again, it must not burn those that have come in their places (edge 27).
+    fn lost_in<R: Rules>(&self, rules: R, found: &Membership) -> SegmentSet {
+        let mut lost = SegmentSet::EMPTY;
+        for position in self.lost.and(found.everyone()).iter() {
+            let disk = self.known.incarnation(position);
+            if found.knows(position, disk) || rules.has(Bug::ForcedByPlace) {
+                lost.insert(position);
+            }
+        }
+        lost
     }
 
     fn everyone<R: Rules>(&self, rules: R) -> SegmentSet {
@@ -142,7 +154,8 @@ impl<R: Rules> Writer<R> {
                 .unwrap_or_else(|| (newest(self.rules, &group.known, &all), SegmentSet::EMPTY));
             let voting = all.iter().filter(|(position, _)| voters.contains(*position));
             answers.extend(voting.filter_map(|(_, answer)| Some((id, (*answer)?))));
-            let Some(membership) = self.adopt(&membership, group.lost, effects) else { return };
+            let lost = group.lost_in(self.rules, &membership);
+            let Some(membership) = self.adopt(&membership, lost, effects) else { return };
             memberships.push(membership);
         }
         let choice = choose_under(self.rules, &self.geometry, &answers);
@@ -184,7 +197,7 @@ impl<R: Rules> Writer<R> {
         if lost.is_empty() {
             return Some(adopted);
         }
-        match adopted.forced(lost) {
+        match adopted.forced(self.rules, lost) {
             Ok(forced) => Some(forced),
             Err(refusal) => {
                 effects.push(super::refused(CommandRefusal::Step(refusal)));

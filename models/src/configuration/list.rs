@@ -3,9 +3,10 @@
 use quorate_core::quorum::QuorumSet;
 
 use super::scripts::{
-    COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, FINISH, FINISH_NEWER, FINISHED_ON_ONE, REVERT,
-    REVERT_NEWER, REVERTED_ON_ONE, TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN,
-    TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, replace, to_degraded, to_full_and_tail,
+    COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, FINISH, FINISH_NEWER, FINISHED_ON_ONE, FORCED_AND_BACK,
+    LOST_TWO_OF_FOUR, REVERT, REVERT_NEWER, REVERTED_ON_ONE, TO_JOINT_DEGRADED, TO_JOINT_FOUR,
+    TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX, TO_SINGLE_SMALL, replace, to_degraded, to_four,
+    to_full_and_tail,
 };
 use super::{Configuration, Granularity, Tier};
 
@@ -328,6 +329,36 @@ pub const ALL: &[Configuration] = &[
         ..Configuration::EMPTY
     },
     Configuration {
+        name: "forced",
+        purpose: "two of four disks are lost for ever and an operator forces the volume open, while \
+                  another writer recovers (edge 65)",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        steps: &[FINISH, REVERT, to_four()],
+        steps_max: 1,
+        forced: 0b1100,
+        forced_writers: 1,
+        roles: &[0, 0, 1, 1],
+        script: LOST_TWO_OF_FOUR,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "forced-again",
+        purpose: "an operator forces a volume open a second time, after new disks have come in the \
+                  place of the lost ones",
+        quorums: SMALL,
+        epochs: 3,
+        writes: 2,
+        steps: &[FINISH, to_four()],
+        steps_max: 3,
+        forced: 0b1100,
+        forced_writers: 2,
+        roles: &[0, 0, 1, 1],
+        script: FORCED_AND_BACK,
+        ..Configuration::EMPTY
+    },
+    Configuration {
         name: "full-and-tail",
         purpose: "three segments that keep pages and three that keep the log's tail, a recovery",
         epochs: 2,
@@ -363,6 +394,22 @@ pub const ALL: &[Configuration] = &[
         steps_max: 2,
         roles: &[0, 0, 0, 0, 0, 1, 2],
         script: TO_JOINT_SEVEN,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "forced-back",
+        purpose: "two of four disks are lost for ever, a volume forced open goes back to four, and \
+                  another writer recovers",
+        tier: Tier::Full,
+        quorums: SMALL,
+        epochs: 3,
+        writes: 1,
+        steps: &[FINISH, REVERT, to_four()],
+        steps_max: 2,
+        forced: 0b1100,
+        forced_writers: 1,
+        roles: &[0, 0, 1, 1],
+        script: LOST_TWO_OF_FOUR,
         ..Configuration::EMPTY
     },
     Configuration {

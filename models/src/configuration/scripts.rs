@@ -40,6 +40,14 @@ pub(super) const fn to_degraded() -> Step {
     }
 }
 
+/// The step back to all four, after two were lost.
+pub(super) const fn to_four() -> Step {
+    match QuorumSet::new(4, 3, 2) {
+        Ok(quorums) => Step::Reshape(Term::of(quorums)),
+        Err(_) => FINISH,
+    }
+}
+
 const fn step(step: u8) -> Scripted {
     Scripted::Step { writer: 0, step }
 }
@@ -128,6 +136,36 @@ pub(super) const TO_JOINT_DEGRADED: &[Scripted] = &[
     step(0),
     install(0, 0b11_1111),
     install(0, 0b11_1111),
+];
+
+/// A commit is on B to D, and the disks of C and D are lost.
+pub(super) const LOST_TWO_OF_FOUR: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b1110 },
+    Scripted::Lose { of: 0b1100 },
+];
+
+/// Then a writer is forced to open on A and B, and all four settle with new disks: every step is
+/// told twice, itself and its settled mark. The commit is on A to D.
+pub(super) const FORCED_AND_BACK: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b1110 },
+    Scripted::Lose { of: 0b1100 },
+    Scripted::Recover,
+    Scripted::Seal { writer: 1, to: 0b0011 },
+    install(1, 0b0011),
+    Scripted::Pull { into: 0, from: 1 },
+    Scripted::Step { writer: 1, step: 0 },
+    install(1, 0b0011),
+    install(1, 0b0011),
+    Scripted::Step { writer: 1, step: 1 },
+    install(1, 0b1111),
+    install(1, 0b1111),
+    Scripted::Pull { into: 2, from: 0 },
+    Scripted::Pull { into: 3, from: 0 },
+    Scripted::Step { writer: 1, step: 0 },
+    install(1, 0b1111),
+    install(1, 0b1111),
 ];
 
 /// A commit is on C to F, and the joint with G is settled on the six.

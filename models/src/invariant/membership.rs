@@ -9,10 +9,10 @@
 use quorate_core::effect::{Report, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::formula::Half;
-use quorate_core::id::{InstanceId, PgId, Position, SegmentSet};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position, SegmentSet};
 use quorate_core::membership::{Membership, Step};
 use quorate_core::message::SealAnswer;
-use quorate_core::recovery::{Answers, newest, voters};
+use quorate_core::recovery::{Answers, newest, sealed};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
@@ -54,11 +54,7 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
         }
         answers
     };
-    let sealed = |set: SegmentSet| {
-        let answers = answers_of(set);
-        let membership = newest(rules, &known, &answers);
-        voters(rules, &membership, &answers).map(|voters| (membership, voters))
-    };
+    let seal = |set: SegmentSet| sealed(rules, &known, &answers_of(set));
     let mut found: Vec<Vec<u32>> = Vec::new();
     let mut seals = Vec::new();
     for bits in 0..=u8::MAX {
@@ -70,8 +66,8 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
         if set.iter().any(is_silent) {
             continue;
         }
-        let Some((membership, voters)) = sealed(set) else { continue };
-        let is_last = |last| sealed(set.without(SegmentSet::only(last))).is_none();
+        let Some((membership, voters)) = seal(set) else { continue };
+        let is_last = |last| seal(set.without(SegmentSet::only(last))).is_none();
         if !set.iter().any(is_last) || !is_asked(rules, &known, set, &answers_of(set)) {
             continue;
         }
@@ -145,7 +141,17 @@ impl<R: Rules> Sequel<R> {
         let epoch = VolumeEpoch::new(last, InstanceId::new(u64::MAX));
         let mut effects = Vec::new();
         let geometry = world.configuration.geometry();
-        let writer = Writer::open_under(world.rules, epoch, geometry, &mut effects);
+        let forced = SegmentSet::from_bits(world.configuration.forced);
+        // Until anybody knows that those disks are burnt, only an operator can open.
+        let counts_on_lost = |segment: &Segment<R>| {
+            let membership = segment.durable().membership();
+            forced.iter().all(|lost| membership.knows(lost, Incarnation::new(0)))
+        };
+        let writer = if !forced.is_empty() && segments.iter().all(counts_on_lost) {
+            world.open_forced(epoch, &mut effects)
+        } else {
+            Writer::open_under(world.rules, epoch, geometry, &mut effects)
+        };
         Self { segments, writer, effects, settled: None, is_open: false }
     }
 
