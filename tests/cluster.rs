@@ -191,7 +191,7 @@ fn a_node_refuses_another_volumes_directory() {
     create_log(&directory);
     let before = fs::read(log_of(&directory)).unwrap();
     let said = refusal(&directory, "b2", free_port());
-    assert!(said.contains("belongs to segment A of g0 of volume 00000000000000a1"), "{said}");
+    assert!(said.contains("belongs to segment A#0 of g0 of volume 00000000000000a1"), "{said}");
     assert!(said.contains("the node's own `directory`"), "{said}");
     assert_eq!(fs::read(log_of(&directory)).unwrap(), before);
 }

@@ -267,6 +267,15 @@ impl Steward<'_> {
         }
         match under_way(&group.membership) {
             Some((half, change)) => self.carry_on(&group, half, change),
+            // Another shape is on its way, that of the survivors of a disaster for example.
+            None if group.membership.quorums().as_single().is_none() => {
+                match self.step(Step::Finish(Half::Older), None)? {
+                    Stepped::Taken => Ok(None),
+                    refused @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Unreachable) => {
+                        Self::wait_after(refused)
+                    }
+                }
+            }
             None => self.rest(&group),
         }
     }
