@@ -155,7 +155,7 @@ fn unlikely_history() -> impl Strategy<Value = History> {
             .into_iter()
             .filter_map(|(epoch, after, through)| {
                 // Now and then one that goes back.
-                let tip = Lsn::new(after.get() + 1 + epoch.counter() % 3);
+                let tip = Lsn::new(after.get().saturating_add(1 + epoch.counter() % 3));
                 let back = TruncationRange::backtrack(epoch, after, tip, through);
                 back.filter(|_| through.get() % 3 == 0)
                     .or_else(|| TruncationRange::new(epoch, after, through))

@@ -36,7 +36,7 @@ impl<R: Rules> World<R> {
 
     /// Returns what a recovery learns of `segment` in the end. It asks again about a point that the
     /// volume has gone back to; here all that it could ask for comes at once.
-    pub(crate) fn report(&self, segment: &Segment<R>) -> SealAnswer {
+    pub(crate) fn seal_report(&self, segment: &Segment<R>) -> SealAnswer {
         let mut report = segment.report();
         if self.configuration.backtracks > 0 {
             report.records = segment.durable().records().to_vec();

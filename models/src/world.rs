@@ -322,7 +322,7 @@ impl<R: Rules> World<R> {
 
     pub(crate) fn intern_slot(&self, slot: Slot<R>) -> u32 {
         let report = if slot.segment.has_vote() {
-            self.reports.intern(self.report(&slot.segment))
+            self.reports.intern(self.seal_report(&slot.segment))
         } else {
             NO_VOTE
         };

@@ -173,7 +173,7 @@ mod tests {
         assert!(refused(segment, segment, &effects).is_some());
         let mut other = segment.clone();
         let epoch = segment.heard().next(InstanceId::new(9)).unwrap();
-        let message = ToSegment::Seal(Seal { epoch, group: segment.durable().group() });
+        let message = ToSegment::Seal(Seal { epoch, group: segment.durable().group(), at: None });
         other.step(SegmentInput::Receive { from, message }, &mut Vec::new());
         assert_ne!(other, *segment);
         assert_eq!(refused(segment, &other, &effects), None);

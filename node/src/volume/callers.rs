@@ -230,6 +230,7 @@ impl<L, S: Stream> Callers<L, S> {
                         Envelope::StatusRequest => {}
                         Envelope::Hello(_)
                         | Envelope::Refused(_)
+                        | Envelope::Seats(_)
                         | Envelope::Status(_)
                         | Envelope::ToSegment(_)
                         | Envelope::ToWriter(_)
