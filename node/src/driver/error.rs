@@ -19,8 +19,9 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The segment can't go on.
     #[error(
-        "the segment in {} stops: {error}. Its other copies go on; check this disk, and give the \
-         node an empty directory only if the disk's contents are lost",
+        "the segment in {} stops: {error}. Its other copies go on. Start it again: it sets a \
+         damaged log aside, and they repair it. If its disk is lost, replace the segment: in an \
+         empty directory it would forget what it has promised",
         .directory.display()
     )]
     Host {
@@ -162,6 +163,10 @@ fn remedy(error: &OpenError) -> &'static str {
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {
             "Start the version of this program that wrote it"
+        }
+        OpenError::NotesLost => {
+            "This disk counts as lost: leave the node down, or replace the segment; its other \
+             copies have its records. Nothing was changed in the directory"
         }
         OpenError::Io(error) if is_full(error.kind()) => {
             "The disk is full: free some space, then start the node"

@@ -56,8 +56,18 @@ pub(super) fn is_log(name: &OsStr) -> bool {
     name == OLD_NAME || index(name).is_some() || replacing::is_mark(name)
 }
 
-/// Makes the file with this number, with `header` at its beginning and zeros behind it. A crash at
-/// any time leaves all of it or nothing that has its name.
+/// What a file holds before anything is appended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blank<'a> {
+    /// What it begins with; only the first file begins with anything.
+    pub(super) header: &'a [u8],
+    /// Of the log.
+    pub(super) salt: u64,
+}
+
+/// Makes the file with this number: what `blank` says, zeros, and a note in each of its slots that
+/// says nothing yet. A crash at any time leaves all of it or nothing that has its name, so that a
+/// file that is shorter, or has no whole slot, has lost its end.
 ///
 /// # Errors
 /// As the operating system reports them, and [`io::ErrorKind::Interrupted`] when `is_over` says so.
@@ -66,7 +76,7 @@ pub(super) fn prepare<D: Directory>(
     directory: &D,
     layout: &Layout,
     index: u32,
-    header: &[u8],
+    blank: Blank<'_>,
     is_over: &dyn Fn() -> bool,
 ) -> io::Result<D::File> {
     if index > INDEX_MAX {
@@ -79,11 +89,14 @@ pub(super) fn prepare<D: Directory>(
         if !file.reserve(layout.file_bytes(index))? {
             extend(&file, layout.block, 0..layout.file_bytes(index), is_over)?;
         }
-        file.sync()?;
-        if !header.is_empty() {
-            file.write_at(0, header)?;
-            file.sync()?;
+        if !blank.header.is_empty() {
+            file.write_at(0, blank.header)?;
         }
+        for sequence in 0..SLOTS {
+            let slot = format::encode_slot(blank.salt, sequence, &Note::default());
+            file.write_at(layout.slot(index, sequence), &slot)?;
+        }
+        file.sync()?;
         Ok(file)
     };
     let file = make().inspect_err(|_: &io::Error| {
@@ -127,6 +140,17 @@ pub(super) fn chunk(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)
 }
 
+/// A whole slot of a file that has its full length.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// The number of the file.
+    index: u32,
+    /// Which of the file's slots.
+    number: u64,
+    bytes: [u8; SLOT_BYTES],
+    note: Note,
+}
+
 /// A log that is read and, at the start, cut.
 #[derive(Debug)]
 pub(super) struct Reader<D: Directory> {
@@ -138,8 +162,8 @@ pub(super) struct Reader<D: Directory> {
     count: u32,
     length: u64,
     notes: Vec<Note>,
-    /// The slots of `notes`: number of the file, offset in it, bytes.
-    slots: Vec<(u32, u64, [u8; SLOT_BYTES])>,
+    /// The slots of `notes`.
+    slots: Vec<Slot>,
     salt: u64,
     /// The number of the next slot.
     sequence: u64,
@@ -167,7 +191,8 @@ impl<D: Directory> Reader<D> {
         if indices.is_empty() && is_old {
             files.push(directory.open(OLD_NAME)?);
         } else if indices.is_empty() {
-            files.push(Some(prepare(&directory, &layout, 0, header, &|| false)?));
+            let salt = format::decode_header(header).map_or(0, |(identity, _)| identity.salt);
+            files.push(Some(prepare(&directory, &layout, 0, Blank { header, salt }, &|| false)?));
         }
         let count = indices.last().map_or(1, |last| last.saturating_add(1));
         let files = RefCell::new(files);
@@ -251,18 +276,41 @@ impl<D: Directory> Reader<D> {
         let Ok((identity, _)) = format::decode_header(&header) else { return Ok(()) };
         self.salt = identity.salt;
         for index in 0..self.count {
-            for slot in 0..SLOTS {
+            let length = self.with(index, DirectoryFile::length)?.unwrap_or(0);
+            for number in 0..SLOTS {
                 let mut bytes = [0; SLOT_BYTES];
-                let at = self.layout.slot(index, slot);
+                let at = self.layout.slot(index, number);
                 self.with(index, |file| file.read_at(at, &mut bytes))?;
-                if let Some((sequence, note)) = format::decode_slot(self.salt, &bytes) {
-                    self.sequence = self.sequence.max(sequence.saturating_add(1));
-                    self.notes.push(note);
-                    self.slots.push((index, at, bytes));
+                let Some((sequence, note)) = format::decode_slot(self.salt, &bytes) else {
+                    continue;
+                };
+                self.sequence = self.sequence.max(sequence.saturating_add(1));
+                self.notes.push(note);
+                // The other slot of a file that was cut may have said more.
+                if length >= self.layout.file_bytes(index) {
+                    self.slots.push(Slot { index, number, bytes, note });
                 }
             }
         }
         Ok(())
+    }
+
+    /// As [`crate::env::LogFile::has_newest_note`] says: whether each file that may have held the
+    /// newest note still has a whole slot.
+    ///
+    /// A file's slots are written as long as it is the log's last one, and once more when the next
+    /// one is known to hold durable bytes. So the newest note is in no file before the last one of
+    /// which a slot says so itself.
+    pub(super) fn has_newest_note(&self, durable: u64) -> bool {
+        let last = self.layout.locate(durable.saturating_sub(1)).index;
+        let last = last.max(self.count.saturating_sub(1));
+        let is_used = |slot: &&Slot| slot.note.durable > self.layout.start(slot.index);
+        let first = self.slots.iter().filter(is_used).map(|slot| slot.index).max().unwrap_or(0);
+        (first..=last).all(|index| self.slots.iter().any(|slot| slot.index == index))
+    }
+
+    pub(super) const fn salt(&self) -> u64 {
+        self.salt
     }
 
     pub(super) const fn length(&self) -> u64 {
@@ -295,15 +343,29 @@ impl<D: Directory> Reader<D> {
             self.with(place.index, |file| file.write_at(place.within, &bytes))?;
             at = at.saturating_add(bytes.len() as u64);
         }
-        for (index, at, slot) in self.slots.iter().filter(|(index, ..)| *index >= first) {
-            self.with(*index, |file| file.write_at(*at, slot))?;
-        }
+        self.settle_slots(first)?;
         for index in first..self.count {
             self.with(index, DirectoryFile::sync)?;
         }
         self.length = length;
         // A file may have got its name just before a crash.
         self.directory.sync()
+    }
+
+    /// Writes the slots of the files from number `first` on once more. A slot that isn't whole gets
+    /// what the other one says, so that one of them is while the other one is written.
+    fn settle_slots(&self, first: u32) -> io::Result<()> {
+        for slot in self.slots.iter().filter(|slot| slot.index >= first) {
+            let own = slot.index;
+            let is_alone = self.slots.iter().filter(|other| other.index == own).count() == 1;
+            for number in 0..SLOTS {
+                if is_alone || number == slot.number {
+                    let at = self.layout.slot(own, number);
+                    self.with(own, |file| file.write_at(at, &slot.bytes))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the log, as [`crate::env::LogFile::replace`] says.
