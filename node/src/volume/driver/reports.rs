@@ -57,7 +57,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             // Commands are given only when they can be carried out.
             Report::Refused(_) | Report::Settled { .. } => {}
             Report::Written { first, cpl } => {
-                if let Some((_, reply)) = self.writes.pop_front() {
+                if let Some(reply) = self.writes.take() {
                     self.points.remember(cpl);
                     self.commits.push_back((Committed { first, cpl }, reply));
                 }
@@ -79,7 +79,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
     }
@@ -121,7 +121,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
         self.reads.fail(error, &mut self.outbox);
