@@ -36,6 +36,9 @@ pub struct Member {
 pub struct ClusterFile {
     /// The volume, sixteen hexadecimal digits.
     pub volume: String,
+    /// Whether its nodes have ever been up: from then on one without a log has lost it.
+    #[serde(default)]
+    pub has_started: bool,
     /// The writer.
     pub writer: Member,
     /// The nodes, by position.

@@ -18,7 +18,7 @@ use crate::mailbox::Mailbox;
 mod log;
 
 pub use log::RealLog;
-pub(crate) use log::{LOCK_NAME, LOG_NAME};
+pub(crate) use log::{LOCK_NAME, LOG_NAME, is_blank};
 
 /// The most buffers that one write takes.
 const SLICES_MAX: usize = 64;

@@ -42,6 +42,27 @@ const OWN_WRITE_MAX: Duration = Duration::from_millis(25);
 /// How many groups are left to the thread before the loop tries again.
 const OTHERS_WRITES: u32 = 64;
 
+/// Returns whether no log is in the directory, and none was ever: a segment that starts there is a
+/// new one.
+///
+/// # Errors
+/// As the operating system reports them.
+pub(crate) fn is_blank(directory: &Path) -> io::Result<bool> {
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match std::fs::metadata(directory.join(LOCK_NAME)) {
+        Ok(lock) if lock.len() > 0 => return Ok(false),
+        Err(error) if !missing(&error) => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    match std::fs::read_dir(directory) {
+        Err(error) if missing(&error) => Ok(true),
+        Err(error) => Err(error),
+        Ok(mut entries) => {
+            entries.try_fold(true, |blank, entry| Ok(blank && !is_log(&entry?.file_name())))
+        }
+    }
+}
+
 /// A log in a directory that this process has locked.
 #[derive(Debug)]
 pub struct RealLog {
