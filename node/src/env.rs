@@ -165,6 +165,9 @@ pub enum LogFileError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Some of the log's files are there, and the first one, which says whose log it is, isn't.
+    #[error("its first file, segment.000000.log, is gone, although others of its log are there")]
+    FirstFileGone,
     /// There was a log in the directory, and there is none.
     #[error("its log is gone, although this directory held one")]
     Gone,

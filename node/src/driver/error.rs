@@ -142,7 +142,7 @@ fn log_remedy(error: &LogFileError) -> &'static str {
             "The disk is full: free some space, then start the node"
         }
         LogFileError::Io(_) => "Give a directory that this process may write to",
-        LogFileError::Gone => {
+        LogFileError::FirstFileGone | LogFileError::Gone => {
             "A segment that forgets what it acknowledged must not come back: put the log back, or \
              leave this node down; the other copies have its records"
         }

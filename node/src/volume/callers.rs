@@ -172,8 +172,8 @@ impl<L, S: Stream> Callers<L, S> {
         }
     }
 
-    /// Hangs up on the client that has been idle longest, so that nobody who only stays keeps others
-    /// out; `false` when none has been for long enough.
+    /// Hangs up on the client that has been idle longest, so that nobody who only stays keeps
+    /// others out; `false` when none has been for long enough.
     fn make_room(&mut self, now: Moment) -> bool {
         let is_idle = |token: &Token, caller: &Caller<S>| {
             let is_quiet = caller.requests == 0 && caller.connection.backlog() == 0;

@@ -9,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use self::directory::{Directory, RealDirectory};
-use self::files::{Blank, Keep, Reader, Writer, is_log};
+use self::files::{Keep, Reader, Writer, is_first, is_log};
 use self::layout::Layout;
+use self::making::Blank;
 use self::preparing::Preparing;
 use super::RealWaker;
 use crate::clock::{Clock, Moment};
@@ -23,6 +24,7 @@ mod blocks;
 mod directory;
 mod files;
 mod layout;
+mod making;
 mod preparing;
 mod replacing;
 
@@ -172,6 +174,9 @@ impl RealLog {
             return Err(LogFileError::Gone);
         }
         let reader = Reader::open(directory.clone(), Layout::STANDARD, header)?;
+        if !directory.names()?.iter().any(|name| is_first(name)) {
+            return Err(LogFileError::FirstFileGone);
+        }
         if lock.metadata()?.len() == 0 {
             (&lock).write_all(HAS_LOG)?;
             lock.sync_all()?;

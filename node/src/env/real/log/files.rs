@@ -9,11 +9,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
-use std::ops::Range;
 
 use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
 use super::layout::{Layout, Place};
+use super::making::{Blank, UNFINISHED, extend, prepare};
 use super::replacing::{self, Contents};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
@@ -21,11 +21,8 @@ use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SL
 /// one, so that its header can tell its version.
 const OLD_NAME: &str = "segment.log";
 
-/// What the name of a file ends with that isn't whole yet.
-const UNFINISHED: &str = ".new";
-
 /// The highest number that a file's name takes. So many of the longest files are 60 TiB.
-const INDEX_MAX: u32 = 999_999;
+pub(super) const INDEX_MAX: u32 = 999_999;
 
 /// How many bytes are written, read or synced at once while a file is prepared, searched or cut: a
 /// sync of the log that comes meanwhile waits no longer than for these.
@@ -56,83 +53,9 @@ pub(super) fn is_log(name: &OsStr) -> bool {
     name == OLD_NAME || index(name).is_some() || replacing::is_mark(name)
 }
 
-/// What a file holds before anything is appended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blank<'a> {
-    /// What it begins with; only the first file begins with anything.
-    pub(super) header: &'a [u8],
-    /// Of the log.
-    pub(super) salt: u64,
-}
-
-/// Makes the file with this number: what `blank` says, zeros, and a note in each of its slots that
-/// says nothing yet. A crash at any time leaves all of it or nothing that has its name, so that a
-/// file that is shorter, or has no whole slot, has lost its end.
-///
-/// # Errors
-/// As the operating system reports them, and [`io::ErrorKind::Interrupted`] when `is_over` says so.
-/// What was made so far is gone again, as far as possible: a full disk gets its space back.
-pub(super) fn prepare<D: Directory>(
-    directory: &D,
-    layout: &Layout,
-    index: u32,
-    blank: Blank<'_>,
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<D::File> {
-    if index > INDEX_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let name = name(index);
-    let unfinished = format!("{name}{UNFINISHED}");
-    let make = || {
-        let file = directory.create(&unfinished)?;
-        if !file.reserve(layout.file_bytes(index))? {
-            extend(&file, layout.block, 0..layout.file_bytes(index), is_over)?;
-        }
-        if !blank.header.is_empty() {
-            file.write_at(0, blank.header)?;
-        }
-        for sequence in 0..SLOTS {
-            let slot = format::encode_slot(blank.salt, sequence, &Note::default());
-            file.write_at(layout.slot(index, sequence), &slot)?;
-        }
-        file.sync()?;
-        Ok(file)
-    };
-    let file = make().inspect_err(|_: &io::Error| {
-        let _ = directory.remove(&unfinished);
-    })?;
-    directory.rename(&unfinished, &name)?;
-    directory.sync()?;
-    Ok(file)
-}
-
-/// Writes zeros at `place`. Not durable before a sync.
-pub(super) fn extend<F: DirectoryFile>(
-    file: &F,
-    block: usize,
-    place: Range<u64>,
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    let longest = chunk(place.end.saturating_sub(place.start));
-    let mut zeros = Blocks::default();
-    zeros.clear(longest);
-    zeros.add_zeros(longest);
-    let mut at = place.start;
-    while at < place.end {
-        if is_over() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let length = chunk(place.end.saturating_sub(at));
-        let piece = zeros.bytes().get(..length).unwrap_or(&[]);
-        if at.is_multiple_of(block as u64) && piece.len().is_multiple_of(block) {
-            file.write_ahead(at, piece)?;
-        } else {
-            file.write_at(at, piece)?;
-        }
-        at = at.saturating_add(piece.len() as u64);
-    }
-    Ok(())
+/// Returns whether a file of this name begins a log, of this version or an earlier one.
+pub(super) fn is_first(name: &OsStr) -> bool {
+    name == OLD_NAME || index(name) == Some(0)
 }
 
 /// Returns `bytes`, at most a chunk.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::Reports;
 use super::directory::Directory;
-use super::files::{Blank, Supply, name, prepare};
+use super::files::{Supply, name};
 use super::layout::Layout;
+use super::making::{Blank, prepare};
 use crate::env::{Event, is_full};
 
 /// How long after it found no space for a file the thread looks again.

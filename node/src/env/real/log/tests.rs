@@ -214,3 +214,18 @@ fn a_deleted_log_is_not_made_anew() {
     assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::Gone)));
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+/// A first file that is gone must be called that, and not damaged.
+#[test]
+fn a_missing_first_file_is_named() {
+    let directory = directory("headless");
+    let mut real = Real::open(&directory);
+    real.submit(150);
+    real.settle();
+    drop(real);
+    std::fs::remove_file(directory.join("segment.000000.log")).unwrap();
+    let mut env = RealEnvironment::new().unwrap();
+    assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::FirstFileGone)));
+    assert!(!directory.join("segment.000000.log").exists());
+    std::fs::remove_dir_all(directory).unwrap();
+}
