@@ -8,7 +8,7 @@ use quorate_core::lsn::Lsn;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::place::{Place, print_json};
+use crate::place::{Reach, print_json};
 
 /// Go back to an earlier commit, or forward again as long as nothing has been written since.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Backtrack {
     #[arg(long, value_name = "LSN")]
     to: u64,
     #[command(flatten)]
-    place: Place,
+    reach: Reach,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,8 +37,8 @@ struct Gone {
 
 impl Backtrack {
     pub(crate) fn execute(self) -> Outcome {
-        let Self { to, place, json } = self;
-        let mut client = place.connect()?;
+        let Self { to, reach, json } = self;
+        let mut client = reach.connect()?;
         let begun = Instant::now();
         let (epoch, point) = client.backtrack_now(Lsn::new(to))?;
         let milliseconds = begun.elapsed().as_secs_f64() * 1e3;

@@ -23,6 +23,7 @@ pub(crate) struct Bench {
     dir: PathBuf,
     /// Writes to keep under way
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 8, 64, 1024])]
+    #[arg(value_parser = at_least_one)]
     in_flight: Vec<usize>,
     /// The length of a write in bytes, 1 to 8192
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
@@ -30,6 +31,7 @@ pub(crate) struct Bench {
     bytes: u16,
     /// Turns of each system at each number
     #[arg(long, value_name = "N", default_value_t = 9)]
+    #[arg(value_parser = at_least_one)]
     turns: usize,
     /// Seconds of a turn
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
@@ -139,6 +141,15 @@ enum Part {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Parses a count: of nothing there is nothing to measure.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("has to be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 impl Bench {

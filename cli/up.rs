@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_node::clock::Clock;
-use quorate_node::cluster::{Answered, Cluster, ClusterFile, Ended};
+use quorate_node::cluster::{Absent, Answered, Cluster, ClusterFile, Ended};
 use serde::Serialize;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -18,7 +18,8 @@ const END_MAX: Duration = Duration::from_secs(10);
 
 /// Run a cluster on this machine: six nodes in three zones and a writer, until Ctrl-C.
 ///
-/// A directory that holds a volume already goes on with it.
+/// A directory that holds a volume already goes on with it, without the nodes that don't start if
+/// four of the six do.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example: quorate up
@@ -40,6 +41,16 @@ struct Ready<'a> {
     seconds: f64,
     is_new: bool,
     cluster: &'a ClusterFile,
+    /// The nodes that don't run.
+    absent: Vec<AbsentRow<'a>>,
+    /// The nodes that have no vote until their peers have repaired their logs.
+    impaired: &'a [String],
+}
+
+#[derive(Serialize)]
+struct AbsentRow<'a> {
+    name: &'a str,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -63,13 +74,16 @@ impl Up {
         let is_new = ClusterFile::load(directory)?.is_none();
         let clock = Clock::start();
         let executable = std::env::current_exe()?;
-        let mut cluster = Cluster::start_with_writer(&executable, directory)?;
+        let mut cluster = Cluster::start_with_quorum(&executable, directory)?;
         let seconds = clock.now().since(quorate_node::clock::Moment::default()).as_secs_f64();
         // From here on a signal is taken; until here it ends this process, and with it all others.
         let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
         let file = ClusterFile::load(directory)?.ok_or("cluster.toml is gone: start again")?;
         if self.json {
-            print_json(&Ready { event: "ready", seconds, is_new, cluster: &file })?;
+            let absent = cluster.absent().iter();
+            let absent = absent.map(|Absent { name, why }| AbsentRow { name, why }).collect();
+            let (cluster, impaired) = (&file, cluster.impaired());
+            print_json(&Ready { event: "ready", seconds, is_new, cluster, absent, impaired })?;
         } else {
             self.tell(&file, &cluster, is_new, seconds)?;
         }
@@ -130,11 +144,15 @@ impl Up {
                 moved.name, moved.to, moved.from
             )?;
         }
-        for name in cluster.lost() {
-            let repair = self.place.command("repair");
+        for Absent { name, why } in cluster.absent() {
+            writeln!(out, "\n!!! {name} DOES NOT RUN, the others go on: {why}")?;
+        }
+        for name in cluster.impaired() {
             writeln!(
                 out,
-                "\n  {name} is not started: its log is gone. Replace it with `{repair}`"
+                "\n  {name} is impaired: its log was damaged, and it has no vote until its peers \
+                 have repaired it; what it found is in {}",
+                directory.join(name).join("messages.txt").display()
             )?;
         }
         writeln!(out, "\nIn another terminal:\n")?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate_core::id::{PgId, Position};
 use quorate_core::rules::Bug;
 
-use crate::client::{Client, ClientError};
+use crate::client::ClientError;
 use crate::clock::{Clock, Moment};
 use crate::config::file::{ConfigFileError, NodeFile, WriterFile};
 use crate::config::{self, ConfigError, VolumeId};
@@ -28,6 +28,7 @@ pub(crate) mod process;
 mod repair;
 mod request;
 pub(crate) mod seat;
+mod starting;
 
 pub use error::ClusterError;
 use error::doing;
@@ -73,6 +74,23 @@ pub struct Ended {
     pub again: String,
 }
 
+/// A node that doesn't run although its cluster was started.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Absent {
+    /// Its name.
+    pub name: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// Which nodes a cluster can't do without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Need {
+    All,
+    /// So many that the volume can be written.
+    Quorum,
+}
+
 /// A process that listens somewhere else than it did before.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Moved {
@@ -101,6 +119,9 @@ pub struct Cluster {
     addresses: Vec<SocketAddr>,
     writer_address: SocketAddr,
     moved: Vec<Moved>,
+    need: Need,
+    absent: Vec<Absent>,
+    impaired: Vec<String>,
     writer: Option<Running>,
     _lock: ClusterLock,
 }
@@ -128,7 +149,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, false, None)
+        Self::start_as(executable, directory, Need::All, false, None)
     }
 
     /// [`Cluster::start`] with a writer process, which has opened the volume when this returns.
@@ -136,7 +157,16 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start_with_writer(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, true, None)
+        Self::start_as(executable, directory, Need::All, true, None)
+    }
+
+    /// [`Cluster::start_with_writer`], but without the nodes that don't start if four do:
+    /// [`Cluster::absent`] names them.
+    ///
+    /// # Errors
+    /// [`ClusterError`] says which process isn't there and what it said.
+    pub fn start_with_quorum(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
+        Self::start_as(executable, directory, Need::Quorum, true, None)
     }
 
     /// [`Cluster::start_with_writer`] with a seeded bug in every process, to show what notices it.
@@ -148,12 +178,13 @@ impl Cluster {
         directory: &Path,
         mutant: Option<Bug>,
     ) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, true, mutant)
+        Self::start_as(executable, directory, Need::All, true, mutant)
     }
 
     fn start_as(
         executable: &Path,
         directory: &Path,
+        need: Need,
         has_writer: bool,
         mutant: Option<Bug>,
     ) -> Result<Self, ClusterError> {
@@ -171,11 +202,6 @@ impl Cluster {
         let nodes = member::seats(earlier.as_ref(), directory);
         wait_until_ended(directory, &nodes)?;
         let revision = earlier.as_ref().map_or(0, |file| file.revision);
-        let earlier = earlier.iter();
-        let earlier: Vec<SocketAddr> = earlier
-            .flat_map(|file| file.nodes.iter().chain([&file.writer]))
-            .map(|member| member.address)
-            .collect();
         let mut cluster = Self {
             executable: executable.to_path_buf(),
             directory: directory.to_path_buf(),
@@ -186,25 +212,18 @@ impl Cluster {
             addresses: Vec::new(),
             writer_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             moved: Vec::new(),
+            need,
+            absent: Vec::new(),
+            impaired: Vec::new(),
             writer: None,
             _lock: lock,
         };
-        let mut attempt = 1;
-        loop {
-            cluster.settle(&earlier)?;
-            match cluster.start_all(has_writer) {
-                Ok(()) => return Ok(cluster),
-                // Somebody may have taken a port between the look at it and its use.
-                Err(ClusterError::Ended { words, .. })
-                    if attempt < STARTS_MAX && words.contains("cannot listen at") =>
-                {
-                    attempt += 1;
-                    cluster.nodes.iter_mut().for_each(|node| node.running = None);
-                    cluster.writer = None;
-                }
-                Err(error) => return Err(error),
-            }
+        let started = cluster.start_on(earlier.as_ref(), has_writer);
+        if let (Err(_), Some(earlier)) = (&started, &earlier) {
+            // Who has those addresses keeps them for the next start.
+            earlier.save(directory)?;
         }
+        started.map(|()| cluster)
     }
 
     /// Chooses addresses, and writes them and the volume's name down before anybody uses them.
@@ -271,24 +290,6 @@ impl Cluster {
             }
         }
         Ok(())
-    }
-
-    fn start_all(&mut self, has_writer: bool) -> Result<(), ClusterError> {
-        let nodes = self.nodes.iter().filter(|node| !node.is_lost);
-        let nodes: Vec<Position> = nodes.map(|node| node.position).collect();
-        for position in &nodes {
-            self.spawn(Who::Node(*position))?;
-        }
-        if has_writer {
-            self.spawn(Who::Writer)?;
-        }
-        for position in nodes {
-            self.wait_ready(position)?;
-        }
-        if has_writer {
-            self.wait_for_writer()?;
-        }
-        self.record()
     }
 
     /// Starts the node at `position` again, on what its directory holds, and waits until it
@@ -431,24 +432,6 @@ impl Cluster {
         }
     }
 
-    fn wait_for_writer(&mut self) -> Result<(), ClusterError> {
-        let clock = Clock::start();
-        loop {
-            self.check_alive()?;
-            // It lets nobody in before the volume is open.
-            match Client::connect(self.writer_address, self.volume, ANSWER_MAX) {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    let waited = clock.now().since(Moment::default());
-                    if waited > READY_MAX || !is_temporary(&error) {
-                        return Err(ClusterError::NoWriter { waited, error });
-                    }
-                }
-            }
-            thread::sleep(POLL);
-        }
-    }
-
     /// Checks that every process that was started and not killed is running.
     ///
     /// # Errors
@@ -521,6 +504,20 @@ impl Cluster {
     #[must_use]
     pub fn moved(&self) -> &[Moved] {
         &self.moved
+    }
+
+    /// Returns the nodes that didn't start; there are some only after
+    /// [`Cluster::start_with_quorum`].
+    #[must_use]
+    pub fn absent(&self) -> &[Absent] {
+        &self.absent
+    }
+
+    /// Returns the names of the nodes that had no vote when they started, because of damage to
+    /// their logs: their peers repair them.
+    #[must_use]
+    pub fn impaired(&self) -> &[String] {
+        &self.impaired
     }
 
     /// Returns the volume that the nodes serve.

@@ -9,7 +9,7 @@ use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
-use crate::env::{Event, LogFile};
+use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note};
 use crate::payload;
 use crate::wire::WireError;
@@ -30,6 +30,13 @@ pub enum OpenError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What the segment acknowledged or promised last can't be found out: the end of the newest
+    /// file, which is damaged or gone, said it.
+    #[error(
+        "the end of the log is damaged or gone: nothing tells what the segment acknowledged or \
+         promised last"
+    )]
+    NotesLost,
     /// The log is another volume's or another segment's.
     #[error(
         "the log belongs to segment {}{} of {} of volume {}",
@@ -259,6 +266,24 @@ impl<L: LogFile> SegmentLog<L> {
     /// # Errors
     /// [`WireError::Oversized`] when the write is above every bound.
     pub fn append(&mut self, write: &SegmentWrite, payloads: &[&[u8]]) -> Result<u64, WireError> {
+        self.submit(write, payloads, KeepNote::NowAndThen)
+    }
+
+    /// Appends `write`, which changes nothing, and with it a note of all that is durable now, far
+    /// from all frames: a later start finds damage to any of them.
+    ///
+    /// # Errors
+    /// [`WireError::Oversized`] never in practice: the frame is small.
+    pub fn mark(&mut self, write: &SegmentWrite) -> Result<u64, WireError> {
+        self.submit(write, &[], KeepNote::Always)
+    }
+
+    fn submit(
+        &mut self,
+        write: &SegmentWrite,
+        payloads: &[&[u8]],
+        keep: KeepNote,
+    ) -> Result<u64, WireError> {
         assert_eq!(write.records.len(), payloads.len());
         let number = self.next;
         let note = Note { durable: self.durable, floor: self.floor };
@@ -268,7 +293,7 @@ impl<L: LogFile> SegmentLog<L> {
         self.next = number.saturating_add(1);
         self.tail = end;
         self.waiting.insert(number, WaitingFrame { end, payloads });
-        self.file.submit(number, frame, note);
+        self.file.submit(number, frame, note, keep);
         Ok(number)
     }
 

@@ -38,7 +38,7 @@
 //! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
 //! size, which the number of the file gives. All but the last [`SLOTS_BYTES`] of a file are its
 //! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
-//! each, written in turn.
+//! each, written in turn, and both once before the file gets its name.
 //!
 //! Frames are written in groups, each with one write of whole blocks, since what a sync costs is
 //! the number of places that the disk has to go to. The last bytes of its last block are a slot
@@ -53,6 +53,10 @@
 //! beyond it, then it was good once: that is corruption. Otherwise it and all behind it were never
 //! counted as durable, and are cut off. A damaged header of a frame can't hide that frames were
 //! durable, since slots lie in other sectors, and those at the end of a file far away.
+//!
+//! What a damaged segment may have said is what the newest notes say. If a file that may have held
+//! them is gone, shorter than its size, or has no whole slot, they may be lost: then nothing is
+//! known of what it acknowledged or promised last, and the log is not served.
 
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;

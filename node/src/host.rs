@@ -154,7 +154,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             vdl: durable.vdl(),
             ..SegmentWrite::default()
         };
-        self.log.append(&write, &[])?;
+        self.log.mark(&write)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What the tests of this crate share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
-use crate::env::{Event, LogFile};
+use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
 use crate::wire::{Envelope, Status};
@@ -31,6 +31,8 @@ pub(crate) struct MemoryFile {
     pub(crate) bytes: Rc<RefCell<Vec<u8>>>,
     /// What the log says beside its frames; none unless a test gives some.
     pub(crate) notes: Vec<Note>,
+    /// How often it was read from.
+    pub(crate) reads: Rc<Cell<usize>>,
     pub(crate) last_note: Rc<RefCell<Option<Note>>>,
     pub(crate) submitted: Rc<RefCell<Submitted>>,
 }
@@ -40,6 +42,7 @@ impl MemoryFile {
         Self {
             bytes: Rc::new(RefCell::new(bytes)),
             notes: Vec::new(),
+            reads: Rc::default(),
             last_note: Rc::default(),
             submitted: Rc::default(),
         }
@@ -64,6 +67,7 @@ impl MemoryFile {
 
 impl LogFile for MemoryFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.reads.set(self.reads.get() + 1);
         let bytes = self.bytes.borrow();
         let offset = usize::try_from(offset).unwrap();
         let source = bytes.get(offset..).unwrap_or(&[]);
@@ -81,6 +85,10 @@ impl LogFile for MemoryFile {
         self.bytes.borrow().len() as u64
     }
 
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
         // The last frame may end with zeros that lie behind the length.
         self.bytes.borrow_mut().resize(usize::try_from(length).unwrap(), 0);
@@ -95,7 +103,7 @@ impl LogFile for MemoryFile {
         Ok("damaged-1".into())
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, _keep: KeepNote) {
         self.submitted.borrow_mut().push((number, frame, note));
     }
 

@@ -30,6 +30,7 @@ use crate::frontier::Frontier;
 use crate::mailbox::Mailbox;
 use crate::wire::HelloRefusal;
 
+mod backlog;
 mod bounds;
 pub(crate) mod callers;
 mod check;
@@ -231,6 +232,8 @@ pub enum VolumeError {
 pub struct Unavailable {
     /// How many segments answered.
     pub reached: usize,
+    /// How many of them have no vote: their logs were damaged, and aren't repaired yet.
+    pub impaired: usize,
     /// How many there are.
     pub segments: usize,
     /// A segment that turned this process away, and why.
@@ -239,12 +242,20 @@ pub struct Unavailable {
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reached, segments, refusal } = self;
+        let Self { reached, impaired, segments, refusal } = self;
         write!(
             out,
             "the volume cannot be opened: {reached} of {segments} segments answered, and opening \
              takes four of every group"
         )?;
+        if *impaired > 0 {
+            write!(
+                out,
+                ". {impaired} of them said that they are impaired: damage to their logs has cost \
+                 them their vote until their peers have repaired them, and three of every group \
+                 need theirs"
+            )?;
+        }
         match refusal {
             None => write!(out, ". Start the missing nodes"),
             Some((address, refusal)) => {

@@ -167,7 +167,7 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum HelloRefusal {
     /// Too many connections.
-    #[error("the node has as many connections as it takes")]
+    #[error("it has as many connections as it takes: try again later")]
     Full,
     /// The caller speaks another version of the protocol.
     #[error("the node speaks another version of the protocol")]

@@ -22,7 +22,7 @@ use quorate_core::truncation::{History, TruncationRange};
 use quorate_node::addresses::{Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
-use quorate_node::env::{Event, LogFile};
+use quorate_node::env::{Event, KeepNote, LogFile};
 use quorate_node::format::{self, LogIdentity, Note};
 use quorate_node::payload;
 use quorate_node::wire::client::{
@@ -322,6 +322,10 @@ impl LogFile for Stored {
         &[]
     }
 
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, _length: u64) -> io::Result<()> {
         Ok(())
     }
@@ -330,7 +334,7 @@ impl LogFile for Stored {
         panic!("it is not damaged")
     }
 
-    fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note) {}
+    fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note, _keep: KeepNote) {}
 
     fn commit(&mut self) -> Option<Event> {
         None

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_core::id::Position;
 
-use super::{CLUSTER_FILE, ConfigError, ConfigFileError};
+use super::{Absent, CLUSTER_FILE, ConfigError, ConfigFileError};
 use crate::client::ClientError;
 use crate::status::StatusError;
 
@@ -35,6 +35,18 @@ pub enum ClusterError {
         status: ExitStatus,
         /// The end of what it wrote.
         words: String,
+    },
+    /// Fewer nodes start than a volume needs.
+    #[error(
+        "{left} of {} nodes start, and a volume needs four to be written:{}",
+        super::NAMES.len(),
+        listed(.absent)
+    )]
+    TooFew {
+        /// How many do.
+        left: usize,
+        /// Those that don't.
+        absent: Vec<Absent>,
     },
     /// A configuration can't be read or written.
     #[error(transparent)]
@@ -119,4 +131,8 @@ pub enum ClusterError {
 
 pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> ClusterError {
     move |error| ClusterError::Io { doing, error }
+}
+
+fn listed(absent: &[Absent]) -> String {
+    absent.iter().map(|Absent { name, why }| format!("\n{name}: {why}")).collect()
 }

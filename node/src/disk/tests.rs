@@ -240,6 +240,30 @@ fn a_frame_stored_in_a_page_proves_nothing() {
     assert!(replay.cut_bytes > 0);
 }
 
+/// What a user stores must not decide how long a start takes: pages full of what frames begin with
+/// cost no more reads than others.
+#[test]
+fn pages_full_of_magics_cost_no_reads() {
+    let file = empty_log();
+    let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    log.append(&promise(1), &[]).unwrap();
+    log.settle(file.sync().unwrap());
+    let damaged = file.contents().len() + format::FRAME_HEADER_BYTES;
+    let page = [format::FRAME_MAGIC, format::SLOT_MAGIC].concat().repeat(512);
+    for lsn in 11..200 {
+        log.append(&append(1, &[record(lsn, lsn - 1, 1, &page)]), &[&page]).unwrap();
+        log.settle(file.sync().unwrap());
+    }
+    let mut bytes = file.contents();
+    bytes[damaged] ^= 1;
+    let file = MemoryFile::new(bytes);
+    let opened = SegmentLog::open(file.clone(), &identity());
+    assert_eq!(damage(opened).frames, 1);
+    // A few for each of the frames, which are whole.
+    let reads = file.reads.get();
+    assert!(reads < 189 * 4, "{reads} reads");
+}
+
 /// Returns what opening says of `bytes` beside which the log has `notes`.
 fn open_with(bytes: Vec<u8>, notes: &[Note]) -> Result<Opened, OpenError> {
     let file = MemoryFile { notes: notes.to_vec(), ..MemoryFile::new(bytes) };

@@ -19,8 +19,9 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The segment can't go on.
     #[error(
-        "the segment in {} stops: {error}. Its other copies go on; check this disk, and if its \
-         contents are lost, replace the node with `quorate repair`",
+        "the segment in {} stops: {error}. Its other copies go on. Start it again: it sets a \
+         damaged log aside, and they repair it. If its disk is lost, replace the node with \
+         `quorate repair`: in an empty directory it would forget what it has promised",
         .directory.display()
     )]
     Host {
@@ -141,7 +142,7 @@ fn log_remedy(error: &LogFileError) -> &'static str {
             "The disk is full: free some space, then start the node"
         }
         LogFileError::Io(_) => "Give a directory that this process may write to",
-        LogFileError::Gone => {
+        LogFileError::FirstFileGone | LogFileError::Gone => {
             "A segment that forgets what it acknowledged must not come back: put the log back, or \
              replace the node with `quorate repair`; the other copies have its records"
         }
@@ -163,6 +164,10 @@ fn remedy(error: &OpenError) -> &'static str {
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {
             "Start the version of this program that wrote it"
+        }
+        OpenError::NotesLost => {
+            "This disk counts as lost: leave the node down, or replace the segment; its other \
+             copies have its records. Nothing was changed in the directory"
         }
         OpenError::Io(error) if is_full(error.kind()) => {
             "The disk is full: free some space, then start the node"

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Environment, Event, LogFile, LogFileError, Stream, Token, Waker};
+use super::{Environment, Event, KeepNote, LogFile, LogFileError, Stream, Token, Waker};
 use crate::clock::Moment;
 use crate::format::Note;
 
@@ -218,6 +218,11 @@ impl LogFile for SimulatedLog {
         &self.notes
     }
 
+    /// Its damages leave the notes alone.
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
         self.length = length;
         self.world.borrow_mut().settle_log(self.machine, length);
@@ -231,7 +236,7 @@ impl LogFile for SimulatedLog {
         Ok("damaged".into())
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, _keep: KeepNote) {
         self.world.borrow_mut().submit(self.process, self.machine, number, &frame, note);
     }
 

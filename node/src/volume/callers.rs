@@ -34,6 +34,9 @@ const GREETING_MAX: Duration = Duration::from_secs(5);
 /// operating system finds out whether its machine is still there.
 const STUCK_MAX: Duration = Duration::from_secs(30);
 
+/// How long a client that has asked nothing may stay when there is no place for another one.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// The most clients accepted before those that are connected have their turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
@@ -66,6 +69,8 @@ struct Caller<S> {
     /// How many bytes had moved when it was last looked at, and since when there are so many, or
     /// nothing waits.
     moved: (u64, Moment),
+    /// When it last had something to say, or to be told.
+    active: Moment,
     /// Requests without a reply.
     requests: usize,
 }
@@ -75,6 +80,11 @@ impl<S: Stream> Caller<S> {
         !matches!(self.role, CallerRole::Unknown)
     }
 
+    const fn new(connection: Connection<S>, now: Moment) -> Self {
+        let moved = (0, now);
+        Self { connection, role: CallerRole::Unknown, since: now, moved, active: now, requests: 0 }
+    }
+
     fn is_paused(&self) -> bool {
         self.requests >= REQUESTS_MAX || self.connection.backlog() > BACKLOG_BYTES_MAX
     }
@@ -82,6 +92,9 @@ impl<S: Stream> Caller<S> {
     /// Returns whether the connection is worth keeping.
     fn is_alive(&mut self, now: Moment) -> bool {
         let moved = self.connection.moved();
+        if moved != self.moved.0 || self.requests > 0 {
+            self.active = now;
+        }
         if moved != self.moved.0 || self.connection.backlog() == 0 {
             self.moved = (moved, now);
         }
@@ -176,10 +189,8 @@ impl<L, S: Stream> Callers<L, S> {
                 Err(_) => continue,
             };
             let connection = Connection::new(stream);
-            let moved = (0, now);
-            let mut caller =
-                Caller { connection, role: CallerRole::Unknown, since: now, moved, requests: 0 };
-            if self.callers.len() >= CALLERS_MAX {
+            let mut caller = Caller::new(connection, now);
+            if self.callers.len() >= CALLERS_MAX && !self.make_room(now) {
                 // Written at once or not at all: nothing is kept for it.
                 caller.send(&Envelope::Refused(HelloRefusal::Full), &[]);
                 caller.connection.ready(false, true);
@@ -188,6 +199,20 @@ impl<L, S: Stream> Callers<L, S> {
             }
             self.callers.insert(token, caller);
         }
+    }
+
+    /// Hangs up on the client that has been idle longest, so that nobody who only stays keeps
+    /// others out; `false` when none has been for long enough.
+    fn make_room(&mut self, now: Moment) -> bool {
+        let is_idle = |token: &Token, caller: &Caller<S>| {
+            let is_quiet = caller.requests == 0 && caller.connection.backlog() == 0;
+            is_quiet && !self.busy.contains(token) && now.since(caller.active) >= IDLE_MAX
+        };
+        let idle = self.callers.iter().filter(|(token, caller)| is_idle(token, caller));
+        let longest = idle.min_by_key(|(_, caller)| caller.active).map(|(token, _)| *token);
+        let Some(token) = longest else { return false };
+        self.hang_up(token);
+        true
     }
 
     /// Returns the callers that may have something to read and may ask.

@@ -16,6 +16,7 @@ use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
+use super::backlog::Backlog;
 use super::bounds::Bounds;
 use super::callers::{Admits, Callers};
 use super::check::encode;
@@ -25,7 +26,7 @@ use super::points::Points;
 use super::reads::Reads;
 use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
-use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
+use super::{Command, Committed, Opened, VolumeConfig, VolumeError};
 use crate::addresses::AddressBook;
 use crate::clock::Moment;
 use crate::env::{Environment, Event};
@@ -56,9 +57,6 @@ const COMMANDS_PER_TURN: usize = 4096;
 
 /// The most reads under way.
 const READS_MAX: usize = 1024;
-
-/// The most writes that wait for room.
-const WRITES_MAX: usize = 1024;
 
 /// How long after the last advance of the VDL an idle writer tells it to the segments.
 const PUBLISH_AFTER: Duration = Duration::from_millis(10);
@@ -97,7 +95,7 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// The LSNs at or under this one are used up.
     used: Lsn,
     /// Writes that wait for room.
-    writes: VecDeque<(Vec<PageImage>, Reply<Committed>)>,
+    writes: Backlog,
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
     /// Where the volume is going, if it is.
@@ -188,7 +186,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             flying_bytes: 0,
             gathered: Gathered::default(),
             used: Lsn::ZERO,
-            writes: VecDeque::new(),
+            writes: Backlog::default(),
             commits: VecDeque::new(),
             going: None,
             reads: Reads::default(),
@@ -219,6 +217,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// [`VolumeDriver::turn`], waiting for events no longer than until `latest`.
     fn turn_within(&mut self, latest: Option<Moment>) -> bool {
+        let was_over = self.over().is_some();
         if !self.take_commands() {
             return false;
         }
@@ -232,6 +231,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let mut deadline = self.deadline().into_iter().chain(latest).min();
         // Without room, it is an answer of a segment that wakes this loop, and not a command.
         if self.has_room() && !self.commands.doze() {
+            deadline = Some(self.env.now());
+        }
+        // Whoever turns this loop has to hear that it has stopped: nothing else may ever happen.
+        if !was_over && self.over().is_some() {
             deadline = Some(self.env.now());
         }
         if let Err(error) = self.env.wait(deadline, &mut events) {

@@ -133,7 +133,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(VolumeError::WentElsewhere), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(VolumeError::WentElsewhere), &mut self.outbox);
         }
         self.reads.fail(VolumeError::WentElsewhere, &mut self.outbox);

@@ -68,7 +68,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(refusal) => self.refused_to_go(refusal),
             Report::Settled { .. } => self.seat_peers(),
             Report::Written { first, cpl } => {
-                if let Some((_, reply)) = self.writes.pop_front() {
+                if let Some(reply) = self.writes.take() {
                     self.points.remember(cpl);
                     self.commits.push_back((Committed { first, cpl }, reply));
                 }
@@ -90,7 +90,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
     }
@@ -132,7 +132,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
         self.end_going(Err(error));

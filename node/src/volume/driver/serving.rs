@@ -14,7 +14,7 @@ use super::super::callers::{Asked, REQUESTS_PER_TURN};
 use super::super::check::refuse;
 use super::super::reply::Reply;
 use super::super::{Committed, Consistency, PageImage, PageVersion, VolumeError};
-use super::{Phase, READS_MAX, VolumeDriver, WRITES_MAX};
+use super::{Phase, READS_MAX, VolumeDriver};
 use crate::clock::Moment;
 use crate::env::{Environment, Token};
 use crate::wire::client::{
@@ -60,7 +60,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// Returns whether another command can be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.writes.len() < WRITES_MAX && self.reads.len() < READS_MAX
+        self.writes.has_room() && self.reads.len() < READS_MAX
     }
 
     /// Returns whether clients are served; those who come before that wait.
@@ -152,7 +152,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     pub(super) fn take_write(&mut self, pages: Vec<PageImage>, reply: Reply<Committed>) {
         match self.over().or(self.is_full).or_else(|| refuse(&pages)) {
             Some(error) => reply.send(Err(error), &mut self.outbox),
-            None => self.writes.push_back((pages, reply)),
+            None => self.writes.add(pages, reply),
         }
     }
 
