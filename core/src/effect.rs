@@ -23,7 +23,6 @@ use crate::refusal::Refusal;
 use crate::truncation::History;
 
 /// An input of a segment.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum SegmentInput {
@@ -108,7 +107,6 @@ pub enum SegmentEffect {
 }
 
 /// An input of a writer.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum WriterInput {

@@ -238,6 +238,7 @@ pub struct Aside {
 }
 
 /// A message to a writer. The driver says which segment of which group sent it.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each message")]
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum ToWriter {
     /// Everything up to `scl` is durable, under the history of `epoch`.

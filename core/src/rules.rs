@@ -75,8 +75,14 @@ bugs! {
     BacklinkToAnnulled [20],
     /// A volume goes back to any LSN, not only to where a mini-transaction ends.
     BacktrackAnywhere [58],
+    /// A segment that takes over a peer's base leaves its SCL where it was.
+    BaseWithoutScl [39],
     /// A recovery lets a member that joins vote when it seems to lack nothing.
     CandidateJudgesHydration [69],
+    /// A segment discards versions up to its SCL, whatever the VDL and the garbage floor are.
+    CollectAboveVdl [23],
+    /// A writer's garbage floor passes the named floors that it was told to hold.
+    CollectAheadOfHold [47],
     /// A recovery opens when a read quorum of each group, not a write quorum, is complete.
     CompleteOnReadQuorum [8],
     /// Completion counts the SCLs of seal answers.
@@ -87,12 +93,6 @@ bugs! {
     ConfirmWhenFenced [52],
     /// The fence compares epoch counters without the writer's instance.
     CounterOnlyEpochs [3],
-    /// A segment that takes over a peer's base leaves its SCL where it was.
-    BaseWithoutScl [39],
-    /// A segment discards versions up to its SCL, whatever the VDL and the garbage floor are.
-    CollectAboveVdl [23],
-    /// A writer's garbage floor passes the named floors that it was told to hold.
-    CollectAheadOfHold [47],
     /// A record loses its CPL flag when it travels by gossip.
     CplLostInGossip [16],
     /// A change of shape is finished when those who join have all they need, whatever the others
@@ -102,14 +102,14 @@ bugs! {
     DuplicateAckCounted [29],
     /// A segment counts a write as durable while an earlier one is still under way.
     DurableOutOfOrder [26],
-    /// A damaged segment restarts without the promise that it may have made.
-    FloorPromiseForgotten [26, 75],
     /// A reader that was expelled is registered again where it was, under the garbage floor.
     ExpelWithoutRefusal [45],
     /// A writer's garbage floor passes the read points of its readers.
     FloorAheadOfReader [44],
     /// A segment takes the garbage floor of a writer that it refuses.
     FloorOfOldWriter [46],
+    /// A damaged segment restarts without the promise that it may have made.
+    FloorPromiseForgotten [26, 75],
     /// What an operator says of lost disks is taken for the disks that have come in their places.
     ForcedByPlace [27],
     /// What an operator forces lets any one survivor seal before all of them hold everything.
@@ -141,10 +141,10 @@ bugs! {
     LastRangeOnly [6],
     /// A recovery takes the allocation limit from its own configuration.
     LimitsFromWriter [19],
-    /// A writer starts allocating right after the recovery point.
-    LsnReuse [17],
     /// A recovery takes the lowest SCL of a group's answers as the group's end.
     LowestSclChosen [10],
+    /// A writer starts allocating right after the recovery point.
+    LsnReuse [17],
     /// Memberships are ordered by their number first.
     MembershipByNumber [66],
     /// An overtaken writer's memberships are still accepted.
@@ -165,8 +165,6 @@ bugs! {
     PromiseNotDurable [26],
     /// Reads are answered at the group's PGCL instead of the volume's VDL.
     ReadAtPgcl [15],
-    /// A segment answers a read at a point under what it has discarded.
-    ReadUnderFloorAnswered [44, 45],
     /// A segment that misses records answers a read as if it had them.
     ReadIncomplete [42],
     /// In a joint membership a read quorum of the new members seals.
@@ -175,6 +173,8 @@ bugs! {
     ReadQuorumTooSmall [2],
     /// A segment answers a seal without promising anything.
     ReadThenFence [1, 2],
+    /// A segment answers a read at a point under what it has discarded.
+    ReadUnderFloorAnswered [44, 45],
     /// Reads are answered without regard to the epoch.
     ReadWithoutEpoch [52],
     /// A reader applies redo as it comes, above the VDL or not.
@@ -195,6 +195,8 @@ bugs! {
     ReaderNeedsNothing [42],
     /// The recovery point is the VCL, consistency point or not.
     RecoverAtVcl [14],
+    /// A reader reads under an epoch whose writer has not yet registered it.
+    RegistrationNotAwaited [44],
     /// A damaged segment counts as repaired before it has the records that it may have
     /// acknowledged.
     RepairedTooEarly [39, 75],
@@ -204,8 +206,6 @@ bugs! {
     RepairedUnderOldMembership [75],
     /// A finished change is taken back as if it were under way.
     RevertFromSingle [32],
-    /// A reader reads under an epoch whose writer has not yet registered it.
-    RegistrationNotAwaited [44],
     /// A segment takes over a peer's base when the first part of it has come.
     SclBeforeBase [39],
     /// A truncation drops records and leaves the SCL where it was.
@@ -228,12 +228,12 @@ bugs! {
     /// What a backtrack leaves is annulled only as far above the point that it goes to as a writer
     /// may allocate, not above the end of the log that it found.
     UsedFromTarget [72],
-    /// The writer tells the VCL as the VDL.
-    VdlIgnoresCpls [14],
     /// A recovery's VCL is the highest end of any group, holes in the volume's chain or not.
     VclIsHighestEnd [12, 13],
     /// The writer's VCL is the minimum of the groups' PGCLs.
     VclIsMinPgcl [11],
+    /// The writer tells the VCL as the VDL.
+    VdlIgnoresCpls [14],
     /// A recovery starts its walk at the recovery point of the history that it found.
     WalkFromRecoveryPoint [73],
     /// The write quorum is one too small.

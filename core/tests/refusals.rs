@@ -560,9 +560,8 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             let mut cluster = written_cluster();
             cluster.command(0, locate_command(lsn(0))).unwrap();
             cluster.settle().unwrap();
-            let located = cluster.reports().into_iter().find_map(|(_, report)| match report {
-                Report::Located { backtrack, .. } => Some(backtrack),
-                _ => None,
+            let located = cluster.reports().into_iter().find_map(|(_, report)| {
+                if let Report::Located { backtrack, .. } = report { Some(backtrack) } else { None }
             });
             // Another writer opens in between.
             cluster.recover().unwrap();
@@ -676,10 +675,7 @@ fn written_cluster() -> Cluster<Sound> {
 }
 
 fn refused_command((_, report): (usize, Report)) -> Option<CommandRefusal> {
-    match report {
-        Report::Refused(refusal) => Some(refusal),
-        _ => None,
-    }
+    if let Report::Refused(refusal) = report { Some(refusal) } else { None }
 }
 
 fn installing_writer() -> Writer {
