@@ -178,7 +178,12 @@ fn ask_writer(address: SocketAddr, volume: VolumeId) -> Result<WriterStatus, Str
     let ask = || Client::connect(address, volume, ANSWER_MAX)?.status();
     ask().map_err(|error| match error {
         ClientError::TimedOut(patience) => format!("not answering within {patience:?}"),
-        other => other.to_string(),
+        ClientError::Connect { .. }
+        | ClientError::Connection(_)
+        | ClientError::Hello(_)
+        | ClientError::Oversized { .. }
+        | ClientError::Refused(_)
+        | ClientError::Unexpected => error.to_string(),
     })
 }
 

@@ -506,6 +506,26 @@ fn a_writer_without_a_quorum_takes_so_many_bytes() {
     up.down();
 }
 
+/// Clients that ask nothing must not keep others out: the one that is idle longest gives way.
+#[test]
+fn an_idle_client_gives_way() {
+    let directory = directory("idle");
+    let up = Up::start(&directory);
+    let file = up.file();
+    let connect = || Client::connect(file.writer.address, file.volume(), PATIENCE);
+    let mut idle: Vec<Client> = (0..64).map(|_| connect().unwrap()).collect();
+    let mut late = None;
+    wait_until("there is a place", || {
+        late = connect().ok();
+        late.is_some()
+    });
+    late.unwrap().write_now(&[image(1, b"late")]).unwrap();
+    // Nobody else has lost its place.
+    let kept = idle.iter_mut().skip(1).filter_map(|client| client.status().ok()).count();
+    assert_eq!(kept, 63);
+    up.down();
+}
+
 /// Nothing done is no success.
 #[test]
 fn counts_of_nothing_are_refused() {

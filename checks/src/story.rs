@@ -4,11 +4,10 @@
 //! A step's story is found by giving the machines of the state before it the same inputs again,
 //! through their public interface, and by comparing with the state after it.
 
-use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::formula::Half;
 use quorate_core::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
-use quorate_core::lsn::Lsn;
 use quorate_core::membership::Step;
 use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::{Change, Payload};
@@ -20,10 +19,11 @@ use quorate_models::step::Action;
 use quorate_models::world::{State, World};
 use stateright::Model;
 
-use crate::label::{Names, Party, command_refusal, list};
+use crate::label::{Names, Party};
 use crate::table::Table;
 
 mod reader;
+mod report;
 
 use reader::reader_headline;
 
@@ -461,67 +461,6 @@ impl<R: Rules> Narrator<'_, R> {
         for (label, group, to) in sent {
             let to = self.names.segments(group, to, members);
             self.note(at, format!("sends {label} to {to}"), Tone::Plain);
-        }
-    }
-
-    fn report(&mut self, index: usize, old: &Writer<R>, report: &Report) {
-        let at = Party::Writer(index);
-        match report {
-            Report::Confirmed { read_point, .. } => {
-                self.tell_clients(index, format!("strict read answered at {read_point}"));
-            }
-            Report::Durable { vdl } => {
-                let from = old.vdl().map_or(Lsn::ZERO, |vdl| vdl.lsn());
-                let log = self.world.volume(self.before).epochs.get(index);
-                let log = log.map_or(&[][..], |epoch| &epoch.log);
-                let commits: Vec<Lsn> = log
-                    .iter()
-                    .filter(|record| record.cpl && record.lsn > from && record.lsn <= vdl.lsn())
-                    .map(|record| record.lsn)
-                    .collect();
-                let label = match commits.as_slice() {
-                    [] => format!("acknowledged up to {vdl}"),
-                    [commit] => format!("commit {commit} acknowledged"),
-                    _ => format!("commits {} acknowledged", list(commits)),
-                };
-                self.tell_clients(index, label);
-            }
-            Report::Opened { vdl, .. } => {
-                let epoch = self.names.epoch(old.epoch());
-                self.tell_clients(index, format!("{epoch} opened at {vdl}"));
-            }
-            Report::Located { backtrack, .. } => {
-                self.note(at, format!("has located {}", backtrack.target), Tone::Plain);
-            }
-            Report::Overtaken { by } => {
-                let label = format!("stops: overtaken by {}", self.names.epoch(*by));
-                self.note(at, label, Tone::No);
-            }
-            Report::Read { page, version, .. } => {
-                let version =
-                    version.map_or_else(|| "empty".to_owned(), |record| record.lsn.to_string());
-                self.tell_clients(index, format!("{page}: {version}"));
-            }
-            Report::ReadRefused { refusal, .. } => {
-                let label = format!("not answered: {}", self.names.refusal(refusal));
-                self.note(at, label, Tone::No);
-            }
-            Report::Refused(refusal) => {
-                self.note(at, format!("refuses: {}", command_refusal(refusal)), Tone::No);
-            }
-            Report::Settled { membership, .. } => {
-                self.note(at, format!("{} is settled", membership.epoch()), Tone::Plain);
-            }
-            Report::Rejected { refusal, .. } => {
-                let label = format!("is told no: {}", self.names.refusal(refusal));
-                self.note(at, label, Tone::No);
-            }
-            Report::Written { first, cpl } if first == cpl => {
-                self.note(at, format!("writes {cpl}"), Tone::Plain);
-            }
-            Report::Written { first, cpl } => {
-                self.note(at, format!("writes {first} to {cpl} as one MTR"), Tone::Plain);
-            }
         }
     }
 

@@ -132,8 +132,9 @@ impl<R: Rules> Writer<R> {
 
     /// The last resort when a write quorum of a group is gone: opens from all survivors, if they
     /// are a read quorum. Each group has a membership and those of its members, by the disks that
-    /// it names, that an operator swears never come back; these are burnt. [`Step::Finish`](crate::membership::Step::Finish) then lets any
-    /// survivor seal, and a change of shape leads back to six, with new disks.
+    /// it names, that an operator swears never come back; these are burnt.
+    /// [`Step::Finish`](crate::membership::Step::Finish) then lets any survivor seal, and a change
+    /// of shape leads back to six, with new disks.
     #[must_use]
     pub fn open_forced(
         rules: R,

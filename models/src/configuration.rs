@@ -8,7 +8,9 @@ use quorate_core::lsn::Lsn;
 use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
 
+mod backtracks;
 mod list;
+mod readers;
 mod scripts;
 
 pub use list::ALL;

@@ -150,7 +150,7 @@ mod tests {
             let mut writer = WriterProcess::start(env, config, listen).unwrap();
             let _ = sender.send(writer.run(|| false, |_| {}));
         });
-        let outcome = outcome.recv_timeout(Duration::from_secs(30)).expect("it waits for ever");
+        let outcome = outcome.recv_timeout(Duration::from_secs(30)).unwrap();
         let Err(WriterError::Volume(VolumeError::Unavailable(unavailable))) = outcome else {
             unreachable!("{outcome:?}")
         };

@@ -8,20 +8,20 @@ use super::scripts::{
     TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
     TO_SINGLE_SMALL, replace, to_degraded, to_four, to_full_and_tail,
 };
-use super::{Configuration, Granularity, Tier};
+use super::{Configuration, Granularity, Tier, backtracks, readers};
 
-const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
+pub(super) const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
 
 /// For what each segment decides by itself: more of them would multiply states, not cases.
-const SINGLE: QuorumSet = match QuorumSet::new(1, 1, 1) {
+pub(super) const SINGLE: QuorumSet = match QuorumSet::new(1, 1, 1) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
 
-const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
+pub(super) const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
     Ok(quorums) => quorums,
     Err(_) => QuorumSet::AURORA,
 };
@@ -236,103 +236,14 @@ pub const ALL: &[Configuration] = &[
         resend: true,
         ..Configuration::EMPTY
     },
-    Configuration {
-        name: "collect-e2",
-        purpose: "segments that discard old versions, one that slept through it, and a recovery, \
-                  on three segments (W=2, R=2)",
-        quorums: SMALLEST,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0], &[1]],
-        publish: true,
-        collect: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "collect-hold",
-        purpose: "old versions that a named floor keeps, on three segments (W=2, R=2)",
-        quorums: SMALLEST,
-        epochs: 2,
-        writes: 2,
-        publish: true,
-        collect: true,
-        hold: Some(3),
-        gossip: false,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-stream",
-        purpose: "a reader whose stream has gaps, repeats and late pages, on three segments",
-        quorums: SMALLEST,
-        writes: 2,
-        mtrs: &[&[0, 0]],
-        allocation_max: 4,
-        gossip: false,
-        attaches: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-e2",
-        purpose: "a reader that outlives its writer, on three segments (W=2, R=2)",
-        quorums: SMALLEST,
-        epochs: 2,
-        writes: 2,
-        gossip: false,
-        attaches: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-annulled",
-        purpose: "a reader that has redo which the next writer annuls, on one segment",
-        quorums: SINGLE,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0], &[1]],
-        gossip: false,
-        attaches: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-garbage",
-        purpose: "a reader against the garbage floor, also when it is taken for dead, on one \
-                  segment",
-        quorums: SINGLE,
-        writes: 2,
-        publish: true,
-        gossip: false,
-        collect: true,
-        attaches: 2,
-        in_order: true,
-        expels: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-garbage-e2",
-        purpose: "a reader whose writer is overtaken, against the garbage floor of the next one",
-        quorums: SMALLEST,
-        epochs: 2,
-        writes: 1,
-        publish: true,
-        gossip: false,
-        seals_stop: true,
-        collect: true,
-        attaches: 2,
-        in_order: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "reader-idle",
-        purpose: "a reader of two groups of three, one of them idle, and a recovery",
-        quorums: SMALLEST,
-        groups: 2,
-        epochs: 2,
-        writes: 1,
-        mtrs: &[&[0], &[0, 1]],
-        gossip: false,
-        seals_stop: true,
-        attaches: 1,
-        ..Configuration::EMPTY
-    },
+    readers::COLLECT_E2,
+    readers::COLLECT_HOLD,
+    readers::READER_STREAM,
+    readers::READER_E2,
+    readers::READER_ANNULLED,
+    readers::READER_GARBAGE,
+    readers::READER_GARBAGE_E2,
+    readers::READER_IDLE,
     Configuration {
         name: "change-begin",
         purpose: "a member begins to be replaced after a commit, and another writer recovers: \
@@ -560,74 +471,13 @@ pub const ALL: &[Configuration] = &[
         script: TO_JOINT_FOUR,
         ..Configuration::EMPTY
     },
-    Configuration {
-        name: "backtrack-small",
-        purpose: "a volume that goes back and forward again, on four segments",
-        quorums: SMALL,
-        epochs: 3,
-        writes: 1,
-        backtracks: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-forward",
-        purpose: "a volume that goes back and forward again, with writes before and after",
-        quorums: SMALLEST,
-        epochs: 3,
-        writes: 2,
-        backtracks: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-limit",
-        purpose: "a volume that goes back while the overtaken writer is at its limit",
-        quorums: SMALLEST,
-        epochs: 3,
-        writes: 3,
-        allocation_max: 1,
-        backtracks: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-mtr",
-        purpose: "a volume that goes back between mini-transactions of two records",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0, 1]],
-        backtracks: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-e2",
-        purpose: "a volume that goes back, at six segments",
-        epochs: 2,
-        writes: 2,
-        backtracks: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-e3r2",
-        purpose: "a volume that goes back and forward again, on four segments, with writes",
-        tier: Tier::Full,
-        quorums: SMALL,
-        epochs: 3,
-        writes: 2,
-        backtracks: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "backtrack-groups",
-        purpose: "a volume of two groups that goes back, on three segments each",
-        tier: Tier::Full,
-        quorums: SMALLEST,
-        groups: 2,
-        epochs: 3,
-        writes: 2,
-        mtrs: &[&[0], &[0, 1]],
-        backtracks: 1,
-        ..Configuration::EMPTY
-    },
+    backtracks::BACKTRACK_SMALL,
+    backtracks::BACKTRACK_FORWARD,
+    backtracks::BACKTRACK_LIMIT,
+    backtracks::BACKTRACK_MTR,
+    backtracks::BACKTRACK_E2,
+    backtracks::BACKTRACK_E3R2,
+    backtracks::BACKTRACK_GROUPS,
     Configuration {
         name: "two-groups-e3-four",
         purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
@@ -641,22 +491,7 @@ pub const ALL: &[Configuration] = &[
         seals_stop: true,
         ..Configuration::EMPTY
     },
-    Configuration {
-        name: "reader-garbage-three",
-        purpose: "a reader against the garbage floor, also when it is taken for dead, on three \
-                  segments (W=2, R=2)",
-        tier: Tier::Full,
-        quorums: SMALLEST,
-        writes: 2,
-        publish: true,
-        gossip: false,
-        collect: true,
-        attaches: 2,
-        caches: false,
-        in_order: true,
-        expels: 1,
-        ..Configuration::EMPTY
-    },
+    readers::READER_GARBAGE_THREE,
     Configuration {
         name: "zombie-e3r2",
         purpose: "two recoveries while the overtaken writers go on, two mini-transactions",
