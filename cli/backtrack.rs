@@ -1,10 +1,10 @@
 //! `quorate backtrack`.
 
 use std::io::{self, Write as _};
-use std::time::Instant;
 
 use clap::Args;
 use quorate_core::lsn::Lsn;
+use quorate_node::clock::{Clock, Moment};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -39,9 +39,9 @@ impl Backtrack {
     pub(crate) fn execute(self) -> Outcome {
         let Self { to, reach, json } = self;
         let mut client = reach.connect()?;
-        let begun = Instant::now();
+        let clock = Clock::start();
         let (epoch, point) = client.backtrack_now(Lsn::new(to))?;
-        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        let milliseconds = clock.now().since(Moment::default()).as_secs_f64() * 1e3;
         if json {
             return print_json(&Gone {
                 lsn: point.lsn().get(),

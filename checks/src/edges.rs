@@ -150,9 +150,9 @@ pub const EDGES: &[Edge] = &[
     argued(
         37,
         "the data of a replaced member is deleted while the change can still be taken back",
-        "no segment, node or command deletes a replaced member's log: it stays where it is, with its \
-         last membership, until an operator removes it; `quorate repair` reports the end of a change \
-         only when its settled mark is on a write quorum",
+        "no segment, node or command deletes a replaced member's log: it stays where it is, with \
+         its last membership, until an operator removes it; `quorate repair` reports the end of a \
+         change only when its settled mark is on a write quorum",
     ),
     edge(38, "the next replacement begins before the last is complete"),
     edge(39, "a segment counts as complete before what makes it so is durable"),

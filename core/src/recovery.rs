@@ -294,8 +294,8 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// If the backtrack that the segment has taken part in isn't in `found`, there is none, and what
-    /// the segment has set aside counts.
+    /// If the backtrack that the segment has taken part in isn't in `found`, there is none, and
+    /// what the segment has set aside counts.
     fn of(found: &History, answer: &'a SealAnswer) -> Self {
         let SealAnswer { scl, vdl, history, records, .. } = answer;
         let anchor = answer.anchor.map_or(Lsn::ZERO, |(_, end)| end);

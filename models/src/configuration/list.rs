@@ -374,8 +374,8 @@ pub const ALL: &[Configuration] = &[
     },
     Configuration {
         name: "forced",
-        purpose: "two of four disks are lost for ever and an operator forces the volume open, while \
-                  another writer recovers (edge 65)",
+        purpose: "two of four disks are lost for ever and an operator forces the volume open, \
+                  while another writer recovers (edge 65)",
         quorums: SMALL,
         epochs: 3,
         writes: 1,

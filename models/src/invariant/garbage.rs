@@ -3,10 +3,11 @@
 //!
 //! TLA+: `NoResurrectionInv` for the first half; the specification discards nothing. Evaluated on
 //! every distinct segment: its log holds nothing that its own history annuls, what a backtrack has
-//! set aside is of that branch, and its base is not above the VDL that it knows (edge 23). Evaluated on every state: no base is above a read point
-//! that the writer of the segment's epoch has registered (edge 44), above that at which a reader
-//! that was not taken for dead still reads, or above a hold (edge 47); and no segment goes by a
-//! floor that the writer of its epoch has not told (edge 46).
+//! set aside is of that branch, and its base is not above the VDL that it knows (edge 23).
+//! Evaluated on every state: no base is above a read point that the writer of the segment's epoch
+//! has registered (edge 44), above that at which a reader that was not taken for dead still reads,
+//! or above a hold (edge 47); and no segment goes by a floor that the writer of its epoch has not
+//! told (edge 46).
 
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
