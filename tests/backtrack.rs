@@ -34,10 +34,10 @@ fn read(client: &mut Client, page: u64) -> String {
 }
 
 fn refusal(error: ClientError) -> ClientRefusal {
-    match error {
-        ClientError::Refused(refusal) => refusal,
-        error => panic!("{error}"),
+    if let ClientError::Refused(refusal) = error {
+        return refusal;
     }
+    panic!("{error}")
 }
 
 /// Whoever goes back must find exactly what was there, be able to undo it, and not undo it over

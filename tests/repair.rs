@@ -79,7 +79,7 @@ fn a_change_survives_its_writer_and_can_be_taken_back() {
             Stepped::Unreachable | Stepped::Refused(StepRefusal::Unsettled) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            other => return other,
+            other @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Taken) => return other,
         }
     };
     assert_eq!(patient(&mut client, replace, Some(place)), Stepped::Taken);

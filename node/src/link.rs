@@ -87,6 +87,7 @@ impl Life {
 
 /// What has become of a link.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub(crate) enum LinkEvent {
     /// It ended; it will be dialled again.
     Down,

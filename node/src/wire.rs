@@ -366,7 +366,6 @@ pub fn encode(envelope: &Envelope, payloads: &[&[u8]]) -> Result<Vec<u8>, WireEr
 }
 
 /// What the first bytes of a stream are.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each frame")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum Decoded {

@@ -123,6 +123,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         if going.located.is_some() || ticket != Ticket::new(going.asked) {
             return;
         }
+        let target = backtrack.target;
         going.located = Some(backtrack);
         let epoch = writer.epoch();
         let (opening, _) = answer();
@@ -140,7 +141,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.payloads.clear();
         self.flying_bytes = 0;
         self.gathered = Gathered::default();
-        self.points.forget();
+        self.points.forget_above(target);
         self.publish = None;
         // A reader begins anew with the next epoch, as after a takeover.
         for reader in self.leases.readers() {

@@ -22,6 +22,10 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How often readers are told what each segment holds, and holds are looked at.
 const BRIEF_EVERY: Duration = Duration::from_secs(1);
 
+/// The lowest point to which a volume can go back: its beginning, as long as nodes keep all of their
+/// logs on disk anyway.
+const BACKTRACK_FROM: Lsn = Lsn::ZERO;
+
 /// The readers that are registered, and when each was last heard.
 #[derive(Debug)]
 pub(super) struct Leases {
@@ -103,7 +107,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             && self.leases.held != Some(lowest)
         {
             self.leases.held = Some(lowest);
-            let holds = Holds::new().with(HoldName::Writer, lowest);
+            let holds = Holds::new()
+                .with(HoldName::Writer, lowest)
+                .with(HoldName::Backtrack, BACKTRACK_FROM);
             self.step(WriterInput::Hold { holds });
         }
     }
