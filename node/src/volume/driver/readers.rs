@@ -22,8 +22,8 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How often readers are told what each segment holds, and holds are looked at.
 const BRIEF_EVERY: Duration = Duration::from_secs(1);
 
-/// The lowest point to which a volume can go back: its beginning, as long as nodes keep all of their
-/// logs on disk anyway.
+/// The lowest point to which a volume can go back: its beginning, as long as nodes keep all of
+/// their logs on disk anyway.
 const BACKTRACK_FROM: Lsn = Lsn::ZERO;
 
 /// The readers that are registered, and when each was last heard.
