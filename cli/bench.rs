@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_node::bench::{self, Options, etcd, floor, report, start, takeover};
+use quorate_node::bench::{self, Options, etcd, floor, reader, repair, report, start, takeover};
 use quorate_node::torture::Fault;
 
 /// Where a benchmark works if it isn't told.
@@ -23,6 +23,7 @@ pub(crate) struct Bench {
     dir: PathBuf,
     /// Writes to keep under way
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 8, 64, 1024])]
+    #[arg(value_parser = at_least_one)]
     in_flight: Vec<usize>,
     /// The length of a write in bytes, 1 to 8192
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
@@ -30,6 +31,7 @@ pub(crate) struct Bench {
     bytes: u16,
     /// Turns of each system at each number
     #[arg(long, value_name = "N", default_value_t = 9)]
+    #[arg(value_parser = at_least_one)]
     turns: usize,
     /// Seconds of a turn
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
@@ -54,6 +56,55 @@ enum Part {
         listen: SocketAddr,
         #[arg(long)]
         keeps: bool,
+    },
+    /// A reader: how soon it sees what is acknowledged, at half of the rate that the writer can do.
+    ///
+    /// Every commit is read back from the reader by a read that names it, which must not be stale.
+    Reader {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// The length of a write in bytes, 8 to 8192
+        #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+        #[arg(value_parser = clap::value_parser!(u16).range(8..=8192))]
+        bytes: u16,
+        /// How many commits
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        trials: u64,
+        /// Seconds to find out the rate
+        #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+        seconds: f64,
+        /// One object instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lost disks: node after node is killed and emptied under load, and replaced by a new one.
+    ///
+    /// In the middle of it the writer, the node that joins, or another member is killed (SIGKILL),
+    /// in turns. Every acknowledged write is read back; none may fail but those that were under way
+    /// when their writer was killed.
+    Repair {
+        /// Where to work; must not exist yet, and is removed afterwards
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// How many disks are lost
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        cycles: u64,
+        /// How much the volume holds before, in units of 2^20 bytes
+        #[arg(long, value_name = "MB", default_value_t = 64)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=65_536))]
+        megabytes: u64,
+        /// Kill nothing but the nodes that lose their disks
+        #[arg(long)]
+        quiet: bool,
+        /// What everything random follows from, but for the timing of processes
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// One object a line instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// `quorate up`: how long it takes to get ready, and what its processes cost while they are
     /// idle.
@@ -92,11 +143,38 @@ enum Part {
     },
 }
 
+/// Parses a count: of nothing there is nothing to measure.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("has to be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
 impl Bench {
     pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
         match self.part {
             Some(Part::FloorNode { dir, listen, keeps }) => {
                 return Ok(floor::serve(&dir, listen, keeps)?);
+            }
+            Some(Part::Reader { dir, bytes, trials, seconds, json }) => {
+                let options = reader::Options {
+                    executable: std::env::current_exe()?,
+                    directory: dir.clone(),
+                    bytes: usize::from(bytes),
+                    span: Duration::try_from_secs_f64(seconds)?,
+                    trials,
+                };
+                return within(&dir, || follow(&options, json));
+            }
+            Some(Part::Repair { dir, cycles, megabytes, quiet, seed, json }) => {
+                let executable = std::env::current_exe()?;
+                let directory = dir.clone();
+                let is_quiet = quiet;
+                let options =
+                    repair::Options { executable, directory, cycles, megabytes, is_quiet, seed };
+                return within(&dir, || repair(&options, json));
             }
             Some(Part::Start { dir, starts, idle, json }) => {
                 let idle = Duration::try_from_secs_f64(idle)?;
@@ -209,6 +287,61 @@ fn start(dir: &Path, starts: u32, idle: Duration, is_json: bool) -> Result<(), B
         )?,
         None => writeln!(out, "idle: not measured, there is no /proc here")?,
     }
+    Ok(())
+}
+
+fn follow(options: &reader::Options, is_json: bool) -> Result<(), Box<dyn Error>> {
+    let report = reader::run(options)?;
+    let mut out = io::stdout().lock();
+    if is_json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(&report)?)?);
+    }
+    let reader::Report { rate_max, rate, trials, stale, p50_ms, p99_ms, max_ms } = report;
+    writeln!(out, "the writer's greatest rate: {rate_max:.0} durable writes a second")?;
+    writeln!(
+        out,
+        "at {rate:.0} a second, {trials} commits read back from the reader, {stale} stale"
+    )?;
+    writeln!(
+        out,
+        "ms from the acknowledgement to the reader's answer: p50 {p50_ms:.2}, p99 {p99_ms:.2}, \
+         max {max_ms:.2}"
+    )?;
+    Ok(())
+}
+
+fn repair(options: &repair::Options, is_json: bool) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    if !is_json {
+        writeln!(
+            out,
+            "commits in ms before a disk is lost, and from then on until it is replaced"
+        )?;
+        writeln!(
+            out,
+            "{:<10} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9}",
+            "killed", "s", "joins", "commits", "p50", "p99", "p50", "p99", "max"
+        )?;
+    }
+    repair::run(options, |row| {
+        if is_json {
+            return writeln!(out, "{}", serde_json::to_string(row)?);
+        }
+        let fault = format!("{:?}", row.fault).to_lowercase();
+        writeln!(
+            out,
+            "{fault:<10} {:>8.2} {:>8.2} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>9.2}",
+            row.seconds,
+            row.hydration_seconds,
+            row.commits,
+            row.before_p50_ms,
+            row.before_p99_ms,
+            row.during_p50_ms,
+            row.during_p99_ms,
+            row.during_max_ms
+        )?;
+        out.flush()
+    })?;
     Ok(())
 }
 

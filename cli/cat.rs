@@ -10,7 +10,7 @@ use quorate_node::volume::Consistency;
 use sha2::{Digest, Sha256};
 
 use crate::Outcome;
-use crate::place::Place;
+use crate::place::Reach;
 use crate::stored::{self, MANIFEST, Stored};
 
 /// Pages asked for and not written yet.
@@ -23,14 +23,14 @@ const READS_FLYING: usize = 128;
 #[command(after_help = "Example: quorate cat > copy && sha256sum copy")]
 pub(crate) struct Cat {
     #[command(flatten)]
-    place: Place,
+    reach: Reach,
 }
 
 impl Cat {
     pub(crate) fn execute(self) -> Outcome {
-        let mut client = self.place.connect()?;
+        let mut client = self.reach.connect()?;
         let first = client.read_now(MANIFEST, Consistency::Strict)?;
-        let load = self.place.command("load FILE");
+        let load = self.reach.command("load FILE");
         let manifest = match stored::parse(&first.bytes) {
             Stored::File(manifest) => manifest,
             Stored::Loading => {
@@ -67,7 +67,15 @@ impl Cat {
                     early.insert(index, version.bytes);
                 }
                 (_, Answer::Refused(refusal)) => return Err(refusal.into()),
-                (_, Answer::Status(_) | Answer::Written(_)) => {
+                (
+                    _,
+                    Answer::Members(_)
+                    | Answer::Opened(..)
+                    | Answer::Reader(_)
+                    | Answer::Status(_)
+                    | Answer::Stepped(_)
+                    | Answer::Written(_),
+                ) => {
                     return Err(ClientError::Unexpected.into());
                 }
             }

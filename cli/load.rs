@@ -16,7 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::Outcome;
-use crate::place::{Place, print_json};
+use crate::place::{Reach, print_json};
 use crate::stored::{self, FILE_BYTES_MAX, MANIFEST, Manifest};
 
 /// Pages in one mini-transaction.
@@ -36,7 +36,7 @@ pub(crate) struct Load {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    reach: Reach,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,7 +56,7 @@ impl Load {
     pub(crate) fn execute(self) -> Outcome {
         let at = |error: io::Error| format!("cannot read {}: {error}", self.file.display());
         let mut file = File::open(&self.file).map_err(at)?;
-        let mut client = self.place.connect()?;
+        let mut client = self.reach.connect()?;
         let clock = Clock::start();
         // Until the end, the volume says that the file in it isn't whole.
         client.write_now(&[PageImage { page: MANIFEST, bytes: stored::loading() }])?;
@@ -147,9 +147,16 @@ impl<'a> Loading<'a> {
                 Ok(())
             }
             (Answer::Refused(refusal), _) => Err(refusal.into()),
-            (Answer::Page(_) | Answer::Status(_) | Answer::Written(_), _) => {
-                Err(ClientError::Unexpected)
-            }
+            (
+                Answer::Members(_)
+                | Answer::Opened(..)
+                | Answer::Page(_)
+                | Answer::Reader(_)
+                | Answer::Status(_)
+                | Answer::Stepped(_)
+                | Answer::Written(_),
+                _,
+            ) => Err(ClientError::Unexpected),
         }
     }
 

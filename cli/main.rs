@@ -9,16 +9,20 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use quorate_checks::command;
 
+mod backtrack;
 mod bench;
 mod cat;
 mod demo;
 mod down;
 mod ending;
 mod load;
+mod members;
 mod mutant;
 mod node;
 mod place;
 mod read;
+mod reader;
+mod repair;
 mod status;
 mod stored;
 mod torture;
@@ -43,6 +47,7 @@ struct Quorate {
 /// What to do, in alphabetical order.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backtrack(backtrack::Backtrack),
     /// Measure durable writes, beside the least that any program does, in one run.
     Bench(bench::Bench),
     Cat(cat::Cat),
@@ -50,8 +55,11 @@ enum Command {
     Demo(demo::Demo),
     Down(down::Down),
     Load(load::Load),
+    Members(members::MembersArguments),
     Node(node::NodeArguments),
     Read(read::Read),
+    Reader(reader::ReaderArguments),
+    Repair(repair::Repair),
     Simulate(simulate::SimulateArguments),
     Status(status::StatusArguments),
     Torture(torture::TortureArguments),
@@ -64,6 +72,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Quorate::parse().command {
+        Command::Backtrack(backtrack) => backtrack.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Cat(cat) => cat.execute(),
         Command::Check(check) => match check.execute() {
@@ -78,8 +87,11 @@ fn main() -> ExitCode {
         },
         Command::Down(down) => down.execute(),
         Command::Load(load) => load.execute(),
+        Command::Members(members) => members.execute(),
         Command::Node(node) => node.execute(),
         Command::Read(read) => read.execute(),
+        Command::Reader(reader) => reader.execute(),
+        Command::Repair(repair) => repair.execute(),
         Command::Simulate(arguments) => match arguments.execute() {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

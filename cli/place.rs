@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use quorate_node::client::{Client, ClientError};
-use quorate_node::cluster::{self, ClusterFile, WRITER};
+use quorate_node::cluster::{self, ClusterFile, Member, WRITER};
+use quorate_node::config::file::WriterFile;
 use serde::Serialize;
 
 use crate::Outcome;
@@ -54,6 +56,12 @@ impl Place {
         Ok(file)
     }
 
+    /// Connects to a reader of the cluster's volume.
+    pub(crate) fn connect_to(&self, reader: SocketAddr) -> Result<Client, Box<dyn Error>> {
+        let volume = self.running()?.volume();
+        Ok(Client::connect(reader, volume, PATIENCE)?)
+    }
+
     /// Connects to the cluster's writer.
     pub(crate) fn connect(&self) -> Result<Client, Box<dyn Error>> {
         let file = self.running()?;
@@ -67,6 +75,79 @@ impl Place {
                     config.display()
                 )
                 .into()
+            }
+            ClientError::Connection(_)
+            | ClientError::Hello(_)
+            | ClientError::Oversized { .. }
+            | ClientError::Refused(_)
+            | ClientError::TimedOut(_)
+            | ClientError::Unexpected => error.into(),
+        })
+    }
+}
+
+/// Where a command finds a writer: the one of a cluster, or one that it is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reach {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The configuration of a writer, in place of --dir: it need not belong to `quorate up`
+    #[arg(long, value_name = "FILE", conflicts_with = "directory")]
+    config: Option<PathBuf>,
+}
+
+impl Reach {
+    /// Returns the command `words` as a person would give it to reach the same writer.
+    pub(crate) fn command(&self, words: &str) -> String {
+        let Some(config) = &self.config else { return self.place.command(words) };
+        let program = std::env::args().next().unwrap_or_else(|| "quorate".into());
+        let (command, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let config = config.display();
+        format!("{program} {command} --config {config} {rest}").trim_end().to_string()
+    }
+
+    /// Returns what there is to ask: the cluster if it runs, or what the configuration lists.
+    pub(crate) fn cluster(&self) -> Result<ClusterFile, Box<dyn Error>> {
+        let Some(path) = &self.config else { return self.place.running() };
+        let (config, listen) = WriterFile::load(path)?;
+        let member = |name: String, address| Member {
+            name,
+            address,
+            zone: None,
+            pid: None,
+            position: None,
+            incarnation: 0,
+            revision: 0,
+            has_started: true,
+        };
+        // Of a volume of several groups these are the first group's.
+        let first = config.segments.first().map(Vec::as_slice).unwrap_or_default();
+        let nodes = first.iter().enumerate();
+        Ok(ClusterFile {
+            volume: config.volume.to_string(),
+            revision: 0,
+            writer: member(WRITER.into(), listen),
+            nodes: nodes.map(|(index, address)| member(index.to_string(), *address)).collect(),
+        })
+    }
+
+    /// Connects to a reader of the same volume.
+    pub(crate) fn connect_to(&self, reader: SocketAddr) -> Result<Client, Box<dyn Error>> {
+        let Some(path) = &self.config else { return self.place.connect_to(reader) };
+        let (config, _) = WriterFile::load(path)?;
+        Ok(Client::connect(reader, config.volume, PATIENCE)?)
+    }
+
+    /// Connects to the writer.
+    pub(crate) fn connect(&self) -> Result<Client, Box<dyn Error>> {
+        let Some(path) = &self.config else { return self.place.connect() };
+        let (config, listen) = WriterFile::load(path)?;
+        let connected = Client::connect(listen, config.volume, PATIENCE);
+        connected.map_err(|error| match error {
+            ClientError::Connect { .. } => {
+                let program = std::env::args().next().unwrap_or_else(|| "quorate".into());
+                let path = path.display();
+                format!("{error}. Start it with `{program} writer --config {path}`").into()
             }
             ClientError::Connection(_)
             | ClientError::Hello(_)

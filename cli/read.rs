@@ -1,6 +1,7 @@
 //! `quorate read`.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 
 use clap::Args;
 use quorate_core::id::PageId;
@@ -9,7 +10,7 @@ use quorate_node::volume::{Consistency, PageVersion};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::place::{Place, print_json};
+use crate::place::{Reach, print_json};
 
 /// Read a page: its bytes go to standard output, what they are to standard error.
 #[derive(Args, Debug)]
@@ -18,7 +19,8 @@ Examples:
   quorate read 7            as of some point at or after this writer's last commit
   quorate read 7 --strict   linearizable: confirmed by a read quorum first
   quorate read 7 --at 12    as all commits up to LSN 12 left it; 12 has to end a commit
-  quorate read 7 --min 12   as of LSN 12 or later; waited for if need be")]
+  quorate read 7 --min 12   as of LSN 12 or later; waited for, up to ten seconds
+  quorate read 7 --reader 127.0.0.1:7009 --min 12   of a reader instead of the writer")]
 pub(crate) struct Read {
     /// The page's number
     #[arg(value_name = "PAGE")]
@@ -26,14 +28,17 @@ pub(crate) struct Read {
     /// Read as of this consistency point
     #[arg(long, value_name = "LSN", conflicts_with_all = ["min", "strict"])]
     at: Option<u64>,
-    /// Read as of this LSN or later; wait until the VDL is there
+    /// Read as of this LSN or later; wait up to ten seconds until the VDL is there
     #[arg(long, value_name = "LSN", conflicts_with = "strict")]
     min: Option<u64>,
     /// Have a read quorum confirm first that no newer writer is open
     #[arg(long)]
     strict: bool,
+    /// Ask the reader that listens here, not the writer
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["at", "strict"])]
+    reader: Option<SocketAddr>,
     #[command(flatten)]
-    place: Place,
+    reach: Reach,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -58,7 +63,11 @@ impl Read {
             (_, _, true) => Consistency::Strict,
             (None, None, false) => Consistency::Snapshot,
         };
-        let version = self.place.connect()?.read_now(PageId::new(self.page), consistency)?;
+        let mut client = match self.reader {
+            Some(reader) => self.reach.connect_to(reader)?,
+            None => self.reach.connect()?,
+        };
+        let version = client.read_now(PageId::new(self.page), consistency)?;
         let PageVersion { page: _, read_point, lsn, bytes } = version;
         if self.json {
             let text = String::from_utf8_lossy(&bytes);

@@ -20,6 +20,7 @@ pub(crate) struct SimulateArguments {
     seconds: u64,
     /// How many runs, with this seed and those after it
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Let all nodes lose power at once, too: a volume isn't available then, but nothing is lost
     #[arg(long)]

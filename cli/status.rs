@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PgId, Position};
-use quorate_node::client::Client;
+use quorate_node::client::{Client, ClientError};
 use quorate_node::cluster::{ClusterFile, Member};
 use quorate_node::config::VolumeId;
 use quorate_node::status;
@@ -18,7 +18,7 @@ use quorate_node::wire::client::WriterStatus;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::place::{Place, print_json};
+use crate::place::{Reach, print_json};
 
 /// How long one process may take to answer before it counts as down.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(crate) struct StatusArguments {
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
-    place: Place,
+    reach: Reach,
     /// Print JSON; with --watch a line every second
     #[arg(long)]
     json: bool,
@@ -113,7 +113,7 @@ impl StatusArguments {
             write!(io::stdout().lock(), "\x1b[2J")?;
         }
         loop {
-            let file = self.place.running()?;
+            let file = self.reach.cluster()?;
             let report = examine(&file);
             if self.json {
                 print_json(&report)?;
@@ -142,8 +142,13 @@ fn examine(file: &ClusterFile) -> Report {
     let volume = file.volume();
     let (writer, nodes) = thread::scope(|scope| {
         let writer = scope.spawn(|| ask_writer(file.writer.address, volume));
-        let nodes: Vec<_> = Position::first(file.nodes.len())
-            .zip(&file.nodes)
+        let nodes: Vec<_> = file
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| {
+                Some((Position::new(node.position.unwrap_or(index))?, node))
+            })
             .map(|(position, node)| {
                 (node, scope.spawn(move || ask_node(node.address, volume, position)))
             })
@@ -171,7 +176,15 @@ fn examine(file: &ClusterFile) -> Report {
 
 fn ask_writer(address: SocketAddr, volume: VolumeId) -> Result<WriterStatus, String> {
     let ask = || Client::connect(address, volume, ANSWER_MAX)?.status();
-    ask().map_err(|error| error.to_string())
+    ask().map_err(|error| match error {
+        ClientError::TimedOut(patience) => format!("not answering within {patience:?}"),
+        ClientError::Connect { .. }
+        | ClientError::Connection(_)
+        | ClientError::Hello(_)
+        | ClientError::Oversized { .. }
+        | ClientError::Refused(_)
+        | ClientError::Unexpected => error.to_string(),
+    })
 }
 
 fn ask_node(address: SocketAddr, volume: VolumeId, position: Position) -> Result<Status, String> {
@@ -180,7 +193,7 @@ fn ask_node(address: SocketAddr, volume: VolumeId, position: Position) -> Result
 }
 
 fn node_row(node: &Member, status: Result<Status, String>, level: u64) -> NodeRow {
-    let Member { name, address, zone, pid: _ } = node.clone();
+    let Member { name, address, zone, .. } = node.clone();
     let (status, problem) = match status {
         Ok(status) => (Some(status), None),
         Err(problem) => (None, Some(problem)),
@@ -279,7 +292,7 @@ fn render(report: &Report) -> String {
         text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
     }
-    render_writer(&report.writer, &mut text);
+    render_writer(report, &mut text);
     for node in report.nodes.iter().filter(|node| !node.up) {
         let problem = node.problem.as_deref().unwrap_or_default();
         let _ = writeln!(text, "\n  {} at {}: {problem}", node.name, node.address);
@@ -287,11 +300,21 @@ fn render(report: &Report) -> String {
     text
 }
 
-fn render_writer(writer: &WriterRow, text: &mut String) {
+fn render_writer(report: &Report, text: &mut String) {
+    let writer = &report.writer;
     let number = |value: Option<u64>| value.map_or_else(|| "-".into(), |value| value.to_string());
     let Some(epoch) = &writer.epoch else {
         let problem = writer.problem.as_deref().unwrap_or_default();
         let _ = writeln!(text, "\n  writer: down ({problem})");
+        let impaired = report.nodes.iter().filter(|node| node.impaired == Some(true)).count();
+        let voters = report.nodes.iter().filter(|node| node.up).count().saturating_sub(impaired);
+        if impaired > 0 && voters < 3 {
+            let _ = writeln!(
+                text,
+                "  no writer can open the volume: {impaired} nodes are impaired, and without them \
+                 {voters} can vote, of three that a recovery needs"
+            );
+        }
         return;
     };
     let pgcl: Vec<String> = writer.pgcl.iter().map(ToString::to_string).collect();

@@ -27,6 +27,7 @@ Example: quorate torture --cycles 100 --resume evidence/torture.jsonl")]
 pub(crate) struct TortureArguments {
     /// How many times to let something go wrong
     #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     cycles: u64,
     /// Acknowledged writes of a cycle
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -91,7 +92,15 @@ impl TortureArguments {
         if shows_progress {
             eprintln!();
         }
-        let row = Row { core: CORE.into(), node: NODE.into(), seed, findings: findings? };
+        let findings = findings.inspect_err(|error| {
+            if self.json {
+                let found = serde_json::json!({
+                    "core": CORE, "node": NODE, "seed": seed, "finding": error.to_string(),
+                });
+                println!("{found}");
+            }
+        })?;
+        let row = Row { core: CORE.into(), node: NODE.into(), seed, findings };
         let mut rows = rows;
         if let Some(path) = &self.resume {
             ledger::append(path, &row)?;

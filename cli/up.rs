@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_node::clock::Clock;
-use quorate_node::cluster::{Cluster, ClusterFile, Ended};
+use quorate_node::cluster::{Absent, Answered, Cluster, ClusterFile, Ended};
 use serde::Serialize;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::Outcome;
@@ -18,7 +18,8 @@ const END_MAX: Duration = Duration::from_secs(10);
 
 /// Run a cluster on this machine: six nodes in three zones and a writer, until Ctrl-C.
 ///
-/// A directory that holds a volume already goes on with it.
+/// A directory that holds a volume already goes on with it, without the nodes that don't start if
+/// four of the six do.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example: quorate up
@@ -40,6 +41,16 @@ struct Ready<'a> {
     seconds: f64,
     is_new: bool,
     cluster: &'a ClusterFile,
+    /// The nodes that don't run.
+    absent: Vec<AbsentRow<'a>>,
+    /// The nodes that have no vote until their peers have repaired their logs.
+    impaired: &'a [String],
+}
+
+#[derive(Serialize)]
+struct AbsentRow<'a> {
+    name: &'a str,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -51,29 +62,39 @@ struct Lost<'a> {
     again: String,
 }
 
+#[derive(Serialize)]
+struct Changed {
+    event: &'static str,
+    names: Vec<String>,
+}
+
 impl Up {
     pub(crate) fn execute(self) -> Outcome {
         let directory = &self.place.directory;
         let is_new = ClusterFile::load(directory)?.is_none();
         let clock = Clock::start();
         let executable = std::env::current_exe()?;
-        let mut cluster = Cluster::start_with_writer(&executable, directory)?;
+        let mut cluster = Cluster::start_with_quorum(&executable, directory)?;
         let seconds = clock.now().since(quorate_node::clock::Moment::default()).as_secs_f64();
         // From here on a signal is taken; until here it ends this process, and with it all others.
-        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
         let file = ClusterFile::load(directory)?.ok_or("cluster.toml is gone: start again")?;
         if self.json {
-            print_json(&Ready { event: "ready", seconds, is_new, cluster: &file })?;
+            let absent = cluster.absent().iter();
+            let absent = absent.map(|Absent { name, why }| AbsentRow { name, why }).collect();
+            let (cluster, impaired) = (&file, cluster.impaired());
+            print_json(&Ready { event: "ready", seconds, is_new, cluster, absent, impaired })?;
         } else {
             self.tell(&file, &cluster, is_new, seconds)?;
         }
         // One may have ended before anybody listened.
         self.report(&mut cluster)?;
         for signal in signals.forever() {
-            if signal != SIGCHLD {
-                break;
+            match signal {
+                SIGCHLD => self.report(&mut cluster)?,
+                SIGUSR1 => self.answer(&mut cluster)?,
+                _ => break,
             }
-            self.report(&mut cluster)?;
         }
         self.say("ending the writer and the nodes ...")?;
         let stubborn = cluster.end(END_MAX)?;
@@ -123,6 +144,17 @@ impl Up {
                 moved.name, moved.to, moved.from
             )?;
         }
+        for Absent { name, why } in cluster.absent() {
+            writeln!(out, "\n!!! {name} DOES NOT RUN, the others go on: {why}")?;
+        }
+        for name in cluster.impaired() {
+            writeln!(
+                out,
+                "\n  {name} is impaired: its log was damaged, and it has no vote until its peers \
+                 have repaired it; what it found is in {}",
+                directory.join(name).join("messages.txt").display()
+            )?;
+        }
         writeln!(out, "\nIn another terminal:\n")?;
         for command in ["status --watch", "write 7 \"hello, quorum\"", "read 7 --strict"] {
             writeln!(out, "  {}", self.place.command(command))?;
@@ -131,6 +163,23 @@ impl Up {
         writeln!(out, "\nCtrl-C here, or `{down}`, ends it; the data stay.")?;
         out.flush()?;
         Ok(())
+    }
+
+    /// Does what `quorate repair` asks for.
+    fn answer(&self, cluster: &mut Cluster) -> Outcome {
+        let (event, names) = match cluster.answer()? {
+            Answered::Nothing => return Ok(()),
+            Answered::Provided(name) => ("provided", vec![name]),
+            Answered::Retired(names) => ("retired", names),
+        };
+        if self.json {
+            return print_json(&Changed { event, names });
+        }
+        let names = names.join(", ");
+        match event {
+            "provided" => self.say(&format!("\n{names} has been started by `quorate repair`")),
+            _ => self.say(&format!("\n{names} is no part of the cluster any more")),
+        }
     }
 
     /// Tells of the processes that have ended by themselves.

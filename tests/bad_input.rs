@@ -34,7 +34,7 @@ fn first() -> Position {
 
 fn open(cluster: &Cluster) -> Volume {
     let segments = vec![cluster.addresses().to_vec()];
-    let config = VolumeConfig { volume: cluster.volume(), segments, patience: PATIENCE };
+    let config = VolumeConfig::new(cluster.volume(), segments, PATIENCE);
     Volume::open(config).unwrap()
 }
 

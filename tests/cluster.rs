@@ -33,7 +33,7 @@ fn position(index: usize) -> Position {
 
 fn open(cluster: &Cluster) -> Result<Volume, VolumeError> {
     let segments = vec![cluster.addresses().to_vec()];
-    Volume::open(VolumeConfig { volume: cluster.volume(), segments, patience: PATIENCE })
+    Volume::open(VolumeConfig::new(cluster.volume(), segments, PATIENCE))
 }
 
 fn image(page: u64, bytes: &[u8]) -> PageImage {
@@ -191,7 +191,7 @@ fn a_node_refuses_another_volumes_directory() {
     create_log(&directory);
     let before = fs::read(log_of(&directory)).unwrap();
     let said = refusal(&directory, "b2", free_port());
-    assert!(said.contains("belongs to segment A of g0 of volume 00000000000000a1"), "{said}");
+    assert!(said.contains("belongs to segment A#0 of g0 of volume 00000000000000a1"), "{said}");
     assert!(said.contains("the node's own `directory`"), "{said}");
     assert_eq!(fs::read(log_of(&directory)).unwrap(), before);
 }
@@ -222,7 +222,7 @@ fn a_node_refuses_a_damaged_header() {
     flip(&log_of(&directory), 30);
     let said = refusal(&directory, "a1", free_port());
     assert!(said.contains("the header of the log is damaged"), "{said}");
-    assert!(said.contains("nothing replaces a segment yet"), "{said}");
+    assert!(said.contains("quorate repair"), "{said}");
 }
 
 /// A copy that rotted must neither vote with what is left of it nor be lost: it comes back without
@@ -269,11 +269,8 @@ fn a_damaged_node_is_repaired_by_its_peers_and_votes_again() {
     wait_until("it says so", || said_under(&directory).contains("is repaired"));
 
     // Three segments answer a recovery, and one of them is the one that was damaged.
-    let config = VolumeConfig {
-        volume: cluster.volume(),
-        segments: vec![cluster.addresses().to_vec()],
-        patience: PATIENCE,
-    };
+    let segments = vec![cluster.addresses().to_vec()];
+    let config = VolumeConfig::new(cluster.volume(), segments, PATIENCE);
     let before = cluster.status(node).unwrap().history;
     let opening = thread::spawn(move || Volume::open(config));
     wait_until("it has the new history", || cluster.status(node).unwrap().history > before);
@@ -308,9 +305,11 @@ fn start(directory: &Path, volume: &str, listen: SocketAddr) -> Child {
         groups: 1,
         group: 0,
         position: 0,
+        incarnation: 0,
         directory: ".".into(),
         listen,
         peers: std::iter::once(listen).chain(others).collect(),
+        members: Vec::new(),
     };
     fs::create_dir_all(directory).unwrap();
     let config = directory.join(format!("node-{}.toml", listen.port()));

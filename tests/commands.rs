@@ -427,3 +427,115 @@ fn many_requests_under_way_are_all_answered() {
     assert_eq!(client.status().unwrap().writes_under_way, 0);
     up.down();
 }
+
+/// A node that can't start must not keep five that can from serving, and a node whose log is gone
+/// must not come back as a new one: it would vote without what it has acknowledged.
+#[test]
+fn nodes_without_their_logs_are_left_out_or_stop_the_start() {
+    let directory = directory("forgetful");
+    let up = Up::start(&directory);
+    up.client().write_now(&[image(7, b"kept")]).unwrap();
+    let before = up.file();
+    assert!(before.nodes.iter().all(|node| node.has_started));
+    up.down();
+    for name in ["a1", "b2"] {
+        fs::remove_dir_all(directory.join(name)).unwrap();
+    }
+    let up = Up::start(&directory);
+    let absent = up.ready["absent"].as_array().unwrap().clone();
+    let names: Vec<&str> = absent.iter().map(|node| node["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a1", "b2"]);
+    assert!(absent[0]["why"].as_str().unwrap().contains("its log is gone"), "{absent:?}");
+    let page = up.client().read_now(PageId::new(7), Consistency::Strict).unwrap();
+    assert_eq!(page.bytes, b"kept");
+    up.down();
+    let addresses = ClusterFile::load(&directory).unwrap().unwrap();
+    fs::remove_dir_all(directory.join("c1")).unwrap();
+    let said = refusal(&["up", "--dir", text(&directory)]);
+    assert!(said.contains("3 of 6 nodes start") && said.contains("c1: its log is gone"), "{said}");
+    // A start that fails changes nothing that others have noted.
+    let after = ClusterFile::load(&directory).unwrap().unwrap();
+    assert_eq!(after.nodes, addresses.nodes);
+}
+
+/// A log that can't be served ends its node at the start, and no other one.
+#[test]
+fn a_node_that_ends_at_its_start_is_named() {
+    let directory = directory("absent");
+    let up = Up::start(&directory);
+    up.down();
+    fs::write(directory.join("b1/segment.000000.log"), b"something else").unwrap();
+    let up = Up::start(&directory);
+    assert_eq!(up.ready["absent"][0]["name"], "b1");
+    up.client().write_now(&[image(1, b"written")]).unwrap();
+    // Without `up`: any writer whose configuration is at hand.
+    let config = directory.join("writer/writer.toml");
+    let read = succeed(&["read", "1", "--strict", "--config", text(&config)]);
+    assert_eq!(read.stdout, b"written");
+    let status = succeed(&["status", "--json", "--config", text(&config)]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["writer"]["up"], true);
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 6);
+    up.down();
+}
+
+/// What a writer without a quorum takes into its memory is bounded by bytes: the rest waits where
+/// it comes from.
+#[test]
+fn a_writer_without_a_quorum_takes_so_many_bytes() {
+    let directory = directory("memory");
+    let up = Up::start(&directory);
+    let pids: Vec<Option<u32>> = up.file().nodes.iter().take(3).map(|node| node.pid).collect();
+    pids.iter().for_each(|pid| signal("-STOP", *pid));
+    let file = up.file();
+    let patience = Duration::from_secs(3);
+    let mut client = Client::connect(file.writer.address, file.volume(), patience).unwrap();
+    let pages: Vec<PageImage> = (0..1024).map(|page| image(page, &[7; 8192])).collect();
+    // The client gives up when the writer takes no more.
+    let taken = (0..40).take_while(|_| client.write(&pages).is_ok()).count();
+    let status = fs::read_to_string(format!("/proc/{}/status", file.writer.pid.unwrap()));
+    pids.iter().for_each(|pid| signal("-CONT", *pid));
+    assert!((8..24).contains(&taken), "{taken} writes of 8 MiB are in the writer's memory");
+    if let Ok(status) = status {
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kilobytes: u64 = resident.trim().trim_end_matches(" kB").trim().parse().unwrap();
+        assert!(kilobytes < 400 << 10, "{resident}");
+    }
+    drop(client);
+    up.client().write_now(&[image(1, b"after")]).unwrap();
+    up.down();
+}
+
+/// Clients that ask nothing must not keep others out: the one that is idle longest gives way.
+#[test]
+fn an_idle_client_gives_way() {
+    let directory = directory("idle");
+    let up = Up::start(&directory);
+    let file = up.file();
+    let connect = || Client::connect(file.writer.address, file.volume(), PATIENCE);
+    let mut idle: Vec<Client> = (0..64).map(|_| connect().unwrap()).collect();
+    let mut late = None;
+    wait_until("there is a place", || {
+        late = connect().ok();
+        late.is_some()
+    });
+    late.unwrap().write_now(&[image(1, b"late")]).unwrap();
+    // Nobody else has lost its place.
+    let kept = idle.iter_mut().skip(1).filter_map(|client| client.status().ok()).count();
+    assert_eq!(kept, 63);
+    up.down();
+}
+
+/// Nothing done is no success.
+#[test]
+fn counts_of_nothing_are_refused() {
+    for arguments in [
+        ["simulate", "--seeds", "0"],
+        ["torture", "--cycles", "0"],
+        ["bench", "--in-flight", "0"],
+        ["bench", "--turns", "0"],
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}

@@ -77,6 +77,6 @@ fn a_failed_demonstration_exits_with_one() {
         (figures["held"].as_bool(), figures["mutant"].as_str()),
         (Some(false), Some("NoFence"))
     );
-    let words = fs::read_to_string(dir.join("a1/messages.txt")).unwrap();
+    let words = fs::read_to_string(dir.join("c2/messages.txt")).unwrap();
     assert!(words.contains("WARNING") && words.contains("NoFence"), "{words}");
 }

@@ -11,7 +11,7 @@ use quorate_node::simulation::{Failure, Mutant, Options, Report, run};
 const DURATION: Duration = Duration::from_secs(5);
 
 /// The most seeds in which a run has to notice what is wrong on purpose.
-const KILL_SEEDS: u64 = 40;
+const KILL_SEEDS: u64 = 80;
 
 fn simulate(seed: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
     run(&Options { seed, duration: DURATION, has_blackouts: false, mutant })

@@ -18,7 +18,7 @@ use crate::page::{self, Colour};
 use crate::run::{Outcome, Search, Verdict, run};
 use crate::screen::Screen;
 use crate::trace::{Replay as Replayed, Trace, Under, replay};
-use crate::{diagram, evidence, expected, explore, kill, tla};
+use crate::{diagram, edges, evidence, expected, explore, kill, tla};
 
 /// What can go wrong, as one sentence for a person.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -33,6 +33,9 @@ pub struct Check {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say of every known way to get the protocol wrong what would notice. Exits with 1 if nothing
+    /// would.
+    Edges(EdgesArguments),
     /// Write EVIDENCE.md from the ledgers in evidence/, in the folder at hand. Exits with 1 if any
     /// was measured on other sources, or one that every change needs is missing.
     Evidence,
@@ -53,6 +56,13 @@ enum Command {
     /// Explore one configuration in this process, for `run`.
     #[command(hide = true)]
     Work(Work),
+}
+
+#[derive(Args, Debug)]
+struct EdgesArguments {
+    /// Print one JSON object an edge
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -178,6 +188,7 @@ impl Check {
     /// What kept it from being carried out.
     pub fn execute(self) -> Result<bool, Failure> {
         match self.command.unwrap_or(Command::Run(Run::default())) {
+            Command::Edges(arguments) => edges::print(arguments.json),
             Command::Evidence => run_evidence(),
             Command::Explore(explore) => {
                 explore::explore(explore.name, explore.mutant, &explore.address)?;

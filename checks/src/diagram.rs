@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use quorate_core::id::PgId;
+use quorate_core::id::{PgId, Position};
 
 use crate::label::{Names, Party};
 use crate::page::broken;
@@ -84,7 +84,7 @@ impl Lanes {
         let geometry = replay.configuration.geometry();
         for group in geometry.groups() {
             groups.push((group, x));
-            for position in geometry.quorums().positions() {
+            for position in Position::first(replay.configuration.members()) {
                 lanes.push((Party::Segment { group, position }, x, String::new()));
                 x += BETWEEN_SEGMENTS;
             }
@@ -137,12 +137,12 @@ impl Canvas {
         for (party, x, epoch) in &lanes.lanes {
             let name = match *party {
                 Party::Segment { group: _, position } => position.to_string(),
-                Party::Clients | Party::Writer(_) => lanes.names.party(*party),
+                Party::Clients | Party::Reader | Party::Writer(_) => lanes.names.party(*party),
             };
             let label = if epoch.is_empty() { name } else { format!("{name}  {epoch}") };
             let half = (width_of(&label) / 2 + 8).max(16);
             let fill = match party {
-                Party::Clients => "#e3f3e6",
+                Party::Clients | Party::Reader => "#e3f3e6",
                 Party::Segment { .. } => "#eef1f4",
                 Party::Writer(_) => "#e4ecfb",
             };
@@ -423,7 +423,7 @@ fn lines_of_life(lanes: &Lanes, replay: &Replay, top: i64, bottom: i64) -> Strin
     for (party, x, _) in &lanes.lanes {
         let dashes = match party {
             Party::Writer(index) if *index >= present => r#" stroke-dasharray="2 4""#,
-            Party::Clients | Party::Segment { .. } | Party::Writer(_) => "",
+            Party::Clients | Party::Reader | Party::Segment { .. } | Party::Writer(_) => "",
         };
         let _ = write!(
             lines,

@@ -1,11 +1,14 @@
 //! Short names of machines, messages and writes, as a person reads them.
 
+use quorate_core::consistency::GarbageFloor;
 use quorate_core::effect::CommandRefusal;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::Term;
 use quorate_core::id::{PgId, Position, SegmentSet};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::membership::Membership;
+use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::truncation::{History, TruncationRange};
@@ -19,6 +22,8 @@ const RANGES_SHOWN: usize = 4;
 pub enum Party {
     /// The clients of all writers.
     Clients,
+    /// The reader.
+    Reader,
     /// A segment.
     Segment {
         /// Its group.
@@ -49,6 +54,7 @@ impl Names {
     pub fn party(self, party: Party) -> String {
         match party {
             Party::Clients => "clients".to_owned(),
+            Party::Reader => "reader".to_owned(),
             Party::Segment { group, position } if self.has_groups => format!("{group}{position}"),
             Party::Segment { group: _, position } => position.to_string(),
             Party::Writer(index) => format!("W{}", index.saturating_add(1)),
@@ -108,22 +114,35 @@ impl Names {
     #[must_use]
     pub fn to_segment(self, message: &ToSegment) -> String {
         match message {
-            ToSegment::Append(append) if append.records.is_empty() => {
-                format!("Append vdl {}", append.vdl)
-            }
             ToSegment::Append(append) => {
-                format!("Append {} vdl {}", lsns(&append.records), append.vdl)
+                let floor = match append.floor {
+                    GarbageFloor::ZERO => String::new(),
+                    floor => format!(" floor {floor}"),
+                };
+                let records = match append.records.as_slice() {
+                    [] => String::new(),
+                    records => format!(" {}", lsns(records)),
+                };
+                format!("Append{records} vdl {}{floor}", append.vdl)
             }
             ToSegment::Behind { history, .. } => format!("Behind {}", self.epoch(*history)),
             ToSegment::Confirm(confirm) => format!("Confirm {}", self.epoch(confirm.epoch)),
+            ToSegment::Install(install) if install.membership.epoch().number > 0 => {
+                format!("Install {}", membership(&install.membership))
+            }
             ToSegment::Install(install) => format!("Install {}", self.newest(&install.history)),
+            ToSegment::Locate(locate) => format!("Locate {}", locate.target),
             ToSegment::Pull(pull) => {
                 let history = self.epoch(pull.history);
                 format!("Pull scl {} history {history}", pull.scl)
             }
             ToSegment::Pulled(pulled) => {
                 let history = self.epoch(pulled.history.epoch());
-                format!("Pulled {} history {history}", lsns(&pulled.records))
+                let base = match pulled.base {
+                    Lsn::ZERO => String::new(),
+                    base => format!(" base {base}"),
+                };
+                format!("Pulled {} history {history}{base}", lsns(&pulled.records))
             }
             ToSegment::Read(read) => format!("Read {} at {}", read.page, read.read_point),
             ToSegment::Seal(seal) => format!("Seal {}", self.epoch(seal.epoch)),
@@ -134,8 +153,12 @@ impl Names {
     #[must_use]
     pub fn to_writer(self, message: &ToWriter) -> String {
         match message {
-            ToWriter::Ack { epoch, scl } => format!("Ack {} scl {scl}", self.epoch(*epoch)),
+            ToWriter::Ack { epoch, number, scl, .. } if *number > 0 => {
+                format!("Ack {} m{number} scl {scl}", self.epoch(*epoch))
+            }
+            ToWriter::Ack { epoch, scl, .. } => format!("Ack {} scl {scl}", self.epoch(*epoch)),
             ToWriter::Confirmed { epoch, .. } => format!("Confirmed {}", self.epoch(*epoch)),
+            ToWriter::Located { place, .. } => format!("Located end {}", place.end),
             ToWriter::Read { page, version, .. } => {
                 let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
                 format!("Read {page}: {version}")
@@ -151,12 +174,47 @@ impl Names {
         }
     }
 
+    /// Returns a message to the reader: `Redo 3 vdl 3`.
+    #[must_use]
+    pub fn to_reader(self, message: &ToReader) -> String {
+        match message {
+            ToReader::Read { page, version, .. } => {
+                let version = version.map_or_else(|| "empty".to_owned(), |r| r.lsn.to_string());
+                format!("Read {page}: {version}")
+            }
+            ToReader::Redo(redo) => {
+                let records = match redo.records.as_slice() {
+                    [] => String::new(),
+                    records => format!(" {}", lsns(records)),
+                };
+                format!("Redo {} no. {}{records} vdl {}", redo.session, redo.number, redo.vdl)
+            }
+            ToReader::Refused { refusal, .. } => self.refusal(refusal),
+            ToReader::Standing { group, .. } => format!("Standing of {group}"),
+            ToReader::Start(start) => {
+                let epoch = self.epoch(start.epoch);
+                format!("Start {} {epoch} vdl {} floor {}", start.session, start.vdl, start.floor)
+            }
+        }
+    }
+
+    /// Returns a message of the reader: `Release 3`.
+    #[must_use]
+    pub fn from_reader(self, message: &FromReader) -> String {
+        match message {
+            FromReader::Attach { .. } => "Attach".to_owned(),
+            FromReader::Detach => "Detach".to_owned(),
+            FromReader::Release { floor, .. } => format!("Release {floor}"),
+        }
+    }
+
     /// Returns a refusal: `Fenced e2`.
     #[must_use]
     pub fn refusal(self, refusal: &Refusal) -> String {
         let name = refusal.name();
         match refusal {
             Refusal::Annulled { lsn } | Refusal::Conflict { lsn } => format!("{name} {lsn}"),
+            Refusal::Collected { base } => format!("{name} base {base}"),
             Refusal::Behind { history } => format!("{name} {}", self.epoch(*history)),
             Refusal::BeyondLimit { lsn, limit } => format!("{name} {lsn} > {limit}"),
             Refusal::EpochAhead { heard } => format!("{name} {}", self.epoch(*heard)),
@@ -181,9 +239,15 @@ impl Names {
         } else if before.promised() != after.promised() {
             parts.push(format!("promise {}", self.epoch(after.promised())));
         }
+        if before.membership() != after.membership() && before.history() == after.history() {
+            parts.push(membership(after.membership()));
+        }
         let gained = without(after.records(), before.records());
         if !gained.is_empty() {
             parts.push(lsns(&gained));
+        }
+        if before.base() != after.base() {
+            parts.push(format!("base {}", after.base()));
         }
         parts.join(", ")
     }
@@ -207,6 +271,14 @@ impl Names {
     }
 }
 
+/// Returns a membership: `m2.1 ABCDEF+ABCDEG`, with a `!` once it is settled.
+fn membership(membership: &Membership) -> String {
+    let term = |term: &Term| term.members().iter().map(|it| it.to_string()).collect::<String>();
+    let terms: Vec<String> = membership.quorums().terms().iter().map(term).collect();
+    let mark = if membership.is_settled() { "!" } else { "" };
+    format!("{} {}{mark}", membership.epoch(), terms.join("+"))
+}
+
 fn without(records: &[Record], others: &[Record]) -> Vec<Record> {
     records.iter().filter(|record| !others.contains(record)).copied().collect()
 }
@@ -227,13 +299,18 @@ pub fn list(lsns: impl IntoIterator<Item = Lsn>) -> String {
 /// Returns why a writer doesn't carry out a command.
 pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
     match refusal {
+        CommandRefusal::Collected { .. } => "under the garbage floor",
         CommandRefusal::Empty => "nothing to write",
         CommandRefusal::Fenced { .. } => "overtaken",
         CommandRefusal::HistoryFull => "no room for another recovery",
+        CommandRefusal::NotConsistent { .. } => "not a consistency point",
         CommandRefusal::NotOpen => "not open",
         CommandRefusal::OutOfLsns => "no LSNs left",
         CommandRefusal::Oversized => "too large",
         CommandRefusal::ReadPointAhead => "read point above the VDL",
+        CommandRefusal::Step(_) => "no such step, or not yet",
+        CommandRefusal::Superseded => "somebody else came first",
+        CommandRefusal::TargetAhead => "nothing there to go to",
         CommandRefusal::Throttled => "allocation limit reached",
         CommandRefusal::UnknownSegment => "no such segment",
     }

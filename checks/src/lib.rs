@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod diagram;
+pub mod edges;
 pub mod evidence;
 pub mod expected;
 pub mod explore;

@@ -4,10 +4,11 @@
 //! A step's story is found by giving the machines of the state before it the same inputs again,
 //! through their public interface, and by comparing with the state after it.
 
-use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
+use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::formula::Half;
 use quorate_core::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
-use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
@@ -18,8 +19,13 @@ use quorate_models::step::Action;
 use quorate_models::world::{State, World};
 use stateright::Model;
 
-use crate::label::{Names, Party, command_refusal, list};
+use crate::label::{Names, Party};
 use crate::table::Table;
+
+mod reader;
+mod report;
+
+use reader::reader_headline;
 
 /// One thing that happens in a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +120,12 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             format!("{} > {}: {label}", writer(from), name(group, position))
         }
         Action::Ask { writer: to } => format!("{} gets a strict read", writer(to)),
+        Action::Backtrack { writer: by, target } => {
+            format!("the next writer starts, to go to {target} of {}", writer(by))
+        }
+        Action::Collect { group, position } => {
+            format!("{} discards old versions", name(group, position))
+        }
         Action::Crash { group, position, survivors, torn } => {
             let torn = if torn { ", one torn" } else { "" };
             format!("{} crashes, keeps {survivors} writes{torn}", name(group, position))
@@ -128,13 +140,20 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let label = waiting.map_or_else(String::new, |message| names.to_segment(message));
             format!("{} gets {label}", name(group, position))
         }
+        Action::Lose { group, position } => format!("{} loses its disk", name(group, position)),
         Action::Publish { writer: from } => format!("{} tells its VDL", writer(from)),
         Action::Pull { group, into, from } => {
             format!("{} pulls from {}", name(group, into), name(group, from))
         }
+        Action::Reader(step) => reader_headline(world, state, step),
         Action::Recover => "the next writer starts".to_owned(),
         Action::Resend { writer: from, group, position } => {
             format!("{} sends again to {}", writer(from), name(group, position))
+        }
+        Action::Step { writer: by, step } => {
+            let steps = world.configuration().steps;
+            let step = steps.get(usize::from(step)).map_or_else(String::new, step_name);
+            format!("{} takes a step: {step}", writer(by))
         }
         Action::Sync { group, position, index } => {
             format!("{} syncs write {index}", name(group, position))
@@ -144,6 +163,20 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
             let pages: Vec<String> = pages.iter().map(u64::to_string).collect();
             format!("{} writes page {}", writer(by), pages.join(","))
         }
+    }
+}
+
+/// Returns a step of a membership change: `replace F by G`.
+fn step_name(step: &Step) -> String {
+    let half = |half: &Half| match half {
+        Half::Newer => "the newer change",
+        Half::Older => "the change",
+    };
+    match step {
+        Step::Finish(which) => format!("finish {}", half(which)),
+        Step::Replace { old, new } => format!("replace {old} by {}", new.position),
+        Step::Reshape(_) => "another shape".to_owned(),
+        Step::Revert(which) => format!("revert {}", half(which)),
     }
 }
 
@@ -209,9 +242,19 @@ impl<R: Rules> Narrator<'_, R> {
                 let from = Peer::Segment(at);
                 self.give(group, position, SegmentInput::Receive { from, message });
             }
+            Action::Collect { group, position } => {
+                self.give(group, position, SegmentInput::Collect);
+            }
             Action::Pull { group, into, from } => self.pull(group, into, from),
+            Action::Reader(step) => self.reader(step),
             Action::Sync { group, position, index } => {
                 self.give(group, position, SegmentInput::Durable(WriteId::new(u64::from(index))));
+            }
+            Action::Backtrack { writer, target } => {
+                let went = self.world.going_back(self.before, usize::from(writer), target);
+                if let Ok(Some((writer, effects))) = went {
+                    self.start(writer, &effects, &format!("to go to {target}, "));
+                }
             }
             Action::Recover => self.recover(),
             Action::Ask { writer } => {
@@ -230,6 +273,18 @@ impl<R: Rules> Narrator<'_, R> {
             Action::Resend { writer, group, position } => {
                 let Some((group, to, _)) = place(group, position) else { return };
                 self.command(writer, WriterInput::Resend { group, to });
+            }
+            Action::Lose { group, position } => {
+                if let Some((_, _, at)) = place(group, position) {
+                    self.note(at, "loses its disk".to_owned(), Tone::No);
+                }
+            }
+            Action::Step { writer, step } => {
+                let steps = self.world.configuration().steps;
+                if let Some(step) = steps.get(usize::from(step)) {
+                    let (group, step) = (PgId::new(0), *step);
+                    self.command(writer, WriterInput::Step { group, step });
+                }
             }
             Action::Write { writer, mtr } => {
                 let mtrs = self.world.configuration().mtrs;
@@ -265,7 +320,7 @@ impl<R: Rules> Narrator<'_, R> {
                         let news = self.names.news(segment.durable(), &image);
                         self.note(at, format!("receives {news}, not durable"), Tone::Plain);
                     }
-                    SegmentEffect::SendSegment { .. } => {}
+                    SegmentEffect::SendReader { .. } | SegmentEffect::SendSegment { .. } => {}
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
                     SegmentEffect::Unusable(refusal) => {
                         let label = format!("ignores it: {}", self.names.refusal(&refusal));
@@ -360,10 +415,15 @@ impl<R: Rules> Narrator<'_, R> {
         let mut effects = Vec::new();
         let rules = self.world.rules();
         let writer = Writer::open_under(rules, epoch, configuration.geometry(), &mut effects);
-        let label = format!("starts its recovery as {}", self.names.epoch(epoch));
+        self.start(writer, &effects, "");
+    }
+
+    fn start(&mut self, writer: Writer<R>, effects: &[WriterEffect], what: &str) {
+        let index = self.writers.len();
+        let label = format!("starts its recovery {what}as {}", self.names.epoch(writer.epoch()));
         self.note(Party::Writer(index), label, Tone::Plain);
         self.writers.push(writer.clone());
-        self.after_writer(index, &writer, &effects);
+        self.after_writer(index, &writer, effects);
     }
 
     /// Tells what a writer reports, decides and sends.
@@ -392,65 +452,15 @@ impl<R: Rules> Narrator<'_, R> {
                 None => sent.push((label, *group, *to)),
             }
         }
-        let members = self.world.configuration().quorums.members();
+        for effect in effects {
+            let WriterEffect::SendReader { message, .. } = effect else { continue };
+            let label = format!("sends {} to the reader", self.names.to_reader(message));
+            self.note(at, label, Tone::Plain);
+        }
+        let members = self.world.configuration().members();
         for (label, group, to) in sent {
             let to = self.names.segments(group, to, members);
             self.note(at, format!("sends {label} to {to}"), Tone::Plain);
-        }
-    }
-
-    fn report(&mut self, index: usize, old: &Writer<R>, report: &Report) {
-        let at = Party::Writer(index);
-        match report {
-            Report::Confirmed { read_point, .. } => {
-                self.tell_clients(index, format!("strict read answered at {read_point}"));
-            }
-            Report::Durable { vdl } => {
-                let from = old.vdl().map_or(Lsn::ZERO, |vdl| vdl.lsn());
-                let log = self.world.volume(self.before).epochs.get(index);
-                let log = log.map_or(&[][..], |epoch| &epoch.log);
-                let commits: Vec<Lsn> = log
-                    .iter()
-                    .filter(|record| record.cpl && record.lsn > from && record.lsn <= vdl.lsn())
-                    .map(|record| record.lsn)
-                    .collect();
-                let label = match commits.as_slice() {
-                    [] => format!("acknowledged up to {vdl}"),
-                    [commit] => format!("commit {commit} acknowledged"),
-                    _ => format!("commits {} acknowledged", list(commits)),
-                };
-                self.tell_clients(index, label);
-            }
-            Report::Opened { vdl, .. } => {
-                let epoch = self.names.epoch(old.epoch());
-                self.tell_clients(index, format!("{epoch} opened at {vdl}"));
-            }
-            Report::Overtaken { by } => {
-                let label = format!("stops: overtaken by {}", self.names.epoch(*by));
-                self.note(at, label, Tone::No);
-            }
-            Report::Read { page, version, .. } => {
-                let version =
-                    version.map_or_else(|| "empty".to_owned(), |record| record.lsn.to_string());
-                self.tell_clients(index, format!("{page}: {version}"));
-            }
-            Report::ReadRefused { refusal, .. } => {
-                let label = format!("not answered: {}", self.names.refusal(refusal));
-                self.note(at, label, Tone::No);
-            }
-            Report::Refused(refusal) => {
-                self.note(at, format!("refuses: {}", command_refusal(refusal)), Tone::No);
-            }
-            Report::Rejected { refusal, .. } => {
-                let label = format!("is told no: {}", self.names.refusal(refusal));
-                self.note(at, label, Tone::No);
-            }
-            Report::Written { first, cpl } if first == cpl => {
-                self.note(at, format!("writes {cpl}"), Tone::Plain);
-            }
-            Report::Written { first, cpl } => {
-                self.note(at, format!("writes {first} to {cpl} as one MTR"), Tone::Plain);
-            }
         }
     }
 
@@ -522,6 +532,7 @@ fn send<R: Rules>(mut segment: Segment<R>, input: SegmentInput) -> Option<ToSegm
     effects.into_iter().find_map(|effect| match effect {
         SegmentEffect::SendSegment { message, .. } => Some(message),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     })
@@ -532,6 +543,7 @@ const fn tone_of(message: &ToWriter) -> Tone {
         ToWriter::Refused { .. } => Tone::No,
         ToWriter::Ack { .. }
         | ToWriter::Confirmed { .. }
+        | ToWriter::Located { .. }
         | ToWriter::Read { .. }
         | ToWriter::Sealed { .. } => Tone::Plain,
     }

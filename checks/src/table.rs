@@ -250,7 +250,7 @@ fn records<R: Rules>(world: &World<R>, state: &State) -> Vec<Record> {
     }
     let geometry = world.configuration().geometry();
     for group in geometry.groups() {
-        for position in geometry.quorums().positions() {
+        for position in Position::first(world.configuration().members()) {
             let Some(segment) = world.segment(state, group, position) else { continue };
             segment.durable().records().iter().for_each(&mut add);
             for (_, write, _) in segment.pending() {

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PgId, Position};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::message::{ToReader, ToSegment, ToWriter};
 use quorate_core::rules::{Bug, Rules, Seeded, Sound};
 use quorate_models::configuration::{self, Configuration};
 use quorate_models::invariant::Property;
-use quorate_models::step::Action;
+use quorate_models::step::{Action, ReaderStep};
 use quorate_models::world::{State, World};
 use serde::{Deserialize, Serialize};
 use stateright::Model;
@@ -45,7 +45,9 @@ struct Step {
 
 /// A message on its way.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::enum_variant_names, reason = "each has the name of the core's type")]
 enum Message {
+    ToReader(ToReader),
     ToSegment(ToSegment),
     ToWriter { epoch: VolumeEpoch, message: ToWriter },
 }
@@ -409,13 +411,25 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
             let (group, position) = (PgId::new(u32::from(group)), position_of(position)?);
             Some(Message::ToSegment(world.inbox(state, group, position).last()?.clone()))
         }
+        Action::Reader(ReaderStep::Fetched) => {
+            Some(Message::ToReader(world.reader_inbox(state)?.clone()))
+        }
+        Action::Reader(ReaderStep::Follow { writer, message }) => {
+            let message = world.stream(state, usize::from(writer)).nth(usize::from(message))?;
+            Some(Message::ToReader(message.clone()))
+        }
         Action::Ask { .. }
+        | Action::Backtrack { .. }
+        | Action::Collect { .. }
         | Action::Crash { .. }
         | Action::Damage { .. }
+        | Action::Lose { .. }
         | Action::Publish { .. }
         | Action::Pull { .. }
+        | Action::Reader(_)
         | Action::Recover
         | Action::Resend { .. }
+        | Action::Step { .. }
         | Action::Sync { .. }
         | Action::Write { .. } => None,
     }
@@ -444,6 +458,14 @@ fn locate<R: Rules>(world: &World<R>, state: &State, step: &Step) -> Option<Acti
         (Action::Gossip { group, position }, Message::ToSegment(message)) => {
             let place = (PgId::new(u32::from(group)), position_of(position)?);
             (world.inbox(state, place.0, place.1).last() == Some(message)).then_some(step.action)
+        }
+        (Action::Reader(ReaderStep::Fetched), Message::ToReader(message)) => {
+            (world.reader_inbox(state) == Some(message)).then_some(step.action)
+        }
+        (Action::Reader(ReaderStep::Follow { writer, .. }), Message::ToReader(message)) => {
+            let index =
+                world.stream(state, usize::from(writer)).position(|sent| sent == message)?;
+            Some(Action::Reader(ReaderStep::Follow { writer, message: number(index)? }))
         }
         _ => None,
     }

@@ -79,15 +79,9 @@ fn misled<R: Rules>(
     let geometry = world.configuration().geometry();
     let mut combinations: Vec<Vec<(PgId, Position)>> = vec![Vec::new()];
     for group in geometry.groups() {
-        let members = geometry.quorums().members();
-        let sets = (0u32..1 << members)
-            .filter(|bits| bits.count_ones() as usize == geometry.quorums().read());
-        let sets: Vec<Vec<(PgId, Position)>> = sets
-            .map(|bits| {
-                let has = |position: &Position| bits & 1 << position.index() != 0;
-                Position::first(members).filter(has).map(|position| (group, position)).collect()
-            })
-            .collect();
+        let sets = world.seals(state, group).into_iter();
+        let sets: Vec<Vec<(PgId, Position)>> =
+            sets.map(|set| set.iter().map(|position| (group, position)).collect()).collect();
         let with = |chosen: &Vec<(PgId, Position)>| {
             let chosen = chosen.clone();
             sets.clone().into_iter().map(move |set| [chosen.clone(), set].concat())
@@ -166,7 +160,7 @@ fn segments<'a, R: Rules>(
     let geometry = world.configuration().geometry();
     let names = Names::of(world.configuration());
     geometry.groups().flat_map(move |group| {
-        geometry.quorums().positions().filter_map(move |position| {
+        Position::first(world.configuration().members()).filter_map(move |position| {
             let segment = world.segment(state, group, position)?;
             Some((names.party(Party::Segment { group, position }), segment))
         })

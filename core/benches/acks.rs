@@ -182,6 +182,7 @@ impl Volume {
             match effect {
                 WriterEffect::Report(Report::Opened { .. } | Report::Written { .. }) => {}
                 WriterEffect::Report(report) => panic!("unexpected: {report:?}"),
+                WriterEffect::SendReader { .. } => panic!("nobody reads"),
                 WriterEffect::Send { group, to, message } => {
                     let Some(answer) = self.answer(group, message) else { continue };
                     for from in self.writer.geometry().quorums().positions() {
@@ -207,7 +208,9 @@ impl Volume {
                 match effect {
                     SegmentEffect::Persist { id, .. } => inputs.push(SegmentInput::Durable(id)),
                     SegmentEffect::SendWriter { message, .. } => answer = Some(message),
-                    SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                    SegmentEffect::SendReader { .. }
+                    | SegmentEffect::SendSegment { .. }
+                    | SegmentEffect::Unusable(_) => {}
                 }
             }
         }

@@ -6,13 +6,14 @@
 use std::env;
 use std::time::{Duration, Instant};
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Peer, ToSegment};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Payload, Record};
@@ -71,18 +72,17 @@ fn append(records: u64, batch: usize) -> Duration {
     let mut segment = Segment::recover(image());
     let mut effects = Vec::new();
     let history = history(1);
-    give(
-        &mut segment,
-        ToSegment::Install(Install { group: GROUP, history, end: Lsn::ZERO }),
-        &mut effects,
-    );
+    let membership = Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch());
+    let install = Install { group: GROUP, history, end: Lsn::ZERO, tip: None, membership };
+    give(&mut segment, ToSegment::Install(install), &mut effects);
     let first = self::history(1).through().get() + 1;
     let lsns: Vec<u64> = (first..first + records).collect();
     let message = |lsns: &[u64]| {
         let records: Vec<Record> = lsns.iter().map(|lsn| record(*lsn, first)).collect();
         let before = Lsn::new(lsns.first().map_or(0, |lsn| lsn - 1));
         let vdl = vdl(before.max(Lsn::new(first - 1)));
-        ToSegment::Append(Append { epoch: epoch(1), group: GROUP, vdl, records })
+        let floor = GarbageFloor::ZERO;
+        ToSegment::Append(Append { epoch: epoch(1), group: GROUP, vdl, floor, records })
     };
     let messages: Vec<ToSegment> = lsns.chunks(batch).map(message).collect();
     let start = Instant::now();
@@ -99,7 +99,8 @@ fn give(segment: &mut Segment, message: ToSegment, effects: &mut Vec<SegmentEffe
     segment.step(SegmentInput::Receive { from, message }, effects);
     let id = effects.iter().find_map(|effect| match effect {
         SegmentEffect::Persist { id, .. } => Some(*id),
-        SegmentEffect::SendSegment { .. }
+        SegmentEffect::SendReader { .. }
+        | SegmentEffect::SendSegment { .. }
         | SegmentEffect::SendWriter { .. }
         | SegmentEffect::Unusable(_) => None,
     });

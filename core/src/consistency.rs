@@ -4,9 +4,10 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::formula::Formula;
+use crate::hold::Holds;
 use crate::id::Positions;
 use crate::lsn::Lsn;
-use crate::quorum::QuorumSet;
 
 macro_rules! point {
     ($(#[$doc:meta])* $name:ident) => {
@@ -57,6 +58,14 @@ point! {
     /// The VDL at which a read is evaluated.
     ReadPoint
 }
+point! {
+    /// PGMRPL: the lowest read point that any reader or writer may still use.
+    Pgmrpl
+}
+point! {
+    /// The garbage floor: at or under it segments may discard versions that newer ones supersede.
+    GarbageFloor
+}
 
 impl Scl {
     /// Returns the SCL of a segment whose backlink chain is whole up to `lsn`.
@@ -66,10 +75,11 @@ impl Scl {
 }
 
 impl Pgcl {
-    /// Returns the highest LSN that `count` segments (a write quorum) have reached with their SCL.
+    /// Returns the highest LSN that a write quorum has reached with its SCL; one that is `short`
+    /// members short of it, for seeded bugs.
     #[must_use]
-    pub fn of(quorums: &QuorumSet, scls: &Positions<Lsn>, count: usize) -> Self {
-        Self(quorums.reached_by(scls, count))
+    pub fn of(quorums: &Formula, scls: &Positions<Lsn>, short: u32) -> Self {
+        Self(quorums.reached(scls, short))
     }
 }
 
@@ -110,6 +120,27 @@ impl ReadPoint {
     }
 
     /// Returns the read point that a seeded bug takes from a group instead of the volume.
+    pub(crate) const fn unsound(lsn: Lsn) -> Self {
+        Self(lsn)
+    }
+}
+
+impl Pgmrpl {
+    /// Returns the lowest of the `live` read points, and the VDL, at which the next read may be.
+    #[must_use]
+    pub fn of(vdl: Vdl, live: impl IntoIterator<Item = ReadPoint>) -> Self {
+        Self(live.into_iter().map(ReadPoint::lsn).fold(vdl.lsn(), Lsn::min))
+    }
+}
+
+impl GarbageFloor {
+    /// Returns the lowest of what reads need and what the `holds` keep (edge 47).
+    #[must_use]
+    pub fn of(pgmrpl: Pgmrpl, holds: &Holds) -> Self {
+        Self(holds.lowest().map_or(pgmrpl.lsn(), |held| held.min(pgmrpl.lsn())))
+    }
+
+    /// Returns the floor of a seeded bug that disregards what reads need.
     pub(crate) const fn unsound(lsn: Lsn) -> Self {
         Self(lsn)
     }

@@ -1,6 +1,6 @@
 //! What goes into a machine and what comes out.
 //!
-//! The contract, for both machines: call `step` with one input; execute the effects in any order,
+//! The contract, for every machine: call `step` with one input; execute the effects in any order,
 //! any time later, or never (a crash); report each finished durable write once, in any order; late
 //! or duplicate messages are always safe. Timers and retries are the driver's: it repeats a command
 //! or asks for one to be repeated, and no machine counts time.
@@ -12,16 +12,22 @@ use serde::{Deserialize, Serialize};
 use crate::consistency::{ReadPoint, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::floor::Floor;
-use crate::id::{PageId, PgId, Position, SegmentSet, Ticket, WriteId};
+use crate::hold::Holds;
+use crate::id::{PageId, PgId, Position, ReaderId, SegmentSet, Ticket, WriteId};
 use crate::lsn::Lsn;
-use crate::message::{Peer, ToSegment, ToWriter};
+use crate::membership::{Membership, Step, StepRefusal};
+use crate::message::{FromReader, Peer, ToReader, ToSegment, ToWriter};
 use crate::record::{Change, Record};
+use crate::recovery::Backtrack;
 use crate::refusal::Refusal;
 use crate::truncation::History;
 
 /// An input of a segment.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum SegmentInput {
+    /// Discard what the garbage floor allows. The driver chooses when it is worth a write.
+    Collect,
     /// The write `0` and everything in it survives a crash from now on.
     Durable(WriteId),
     /// The driver chose a peer to ask for what is missing.
@@ -45,8 +51,13 @@ pub struct SegmentWrite {
     pub promised: VolumeEpoch,
     /// Replace the history by this one, if it is older; drop what it annuls.
     pub history: Option<History>,
+    /// Replace the membership by this one, if it is older.
+    pub membership: Option<Membership>,
     /// The group's last record that the newest range of that history keeps.
     pub end: Lsn,
+    /// The group's last record of the branch that the newest range of that history sets aside, if
+    /// it is a backtrack.
+    pub tip: Option<Lsn>,
     /// The segment's log was damaged: it counts in no read quorum until it has all of this again.
     pub floor: Option<Floor>,
     /// Raise the known VDL to this, if it is lower.
@@ -54,6 +65,9 @@ pub struct SegmentWrite {
     /// Add these records, except for annulled ones.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,
+    /// Then raise the base to this LSN, if it is lower: discard what newer versions at or under it
+    /// supersede. The SCL is never below the last record at or under the base.
+    pub base: Lsn,
 }
 
 /// An effect of a segment.
@@ -66,6 +80,13 @@ pub enum SegmentEffect {
         /// What is to be durable. Payload bytes of its records are those that came with the
         /// message just received.
         write: SegmentWrite,
+    },
+    /// Send a message to a reader, if it is connected.
+    SendReader {
+        /// To whom.
+        to: ReaderId,
+        /// What.
+        message: ToReader,
     },
     /// Send a message to another segment of the group.
     SendSegment {
@@ -87,11 +108,33 @@ pub enum SegmentEffect {
 
 /// An input of a writer.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum WriterInput {
+    /// Tell every reader what each segment holds.
+    Brief,
     /// Ask a read quorum whether this writer is still the highest, for a strict read.
     Confirm {
         /// Names this question; tickets of a writer rise.
         ticket: Ticket,
+    },
+    /// A reader has vanished: its registration ends, and the garbage floor may pass it (edge 45).
+    Expel {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Keep what these named floors keep, instead of those told before. The garbage floor of a
+    /// writer doesn't move before the first.
+    Hold {
+        /// All of them.
+        holds: Holds,
+    },
+    /// Find out what every group's log ends with at `target`, a consistency point to which the
+    /// volume is to go back, or forward again.
+    Locate {
+        /// Names this question; a later one takes the place of the one before.
+        ticket: Ticket,
+        /// The consistency point.
+        target: Lsn,
     },
     /// Tell every segment the VDL.
     Publish,
@@ -115,12 +158,26 @@ pub enum WriterInput {
         /// What.
         message: ToWriter,
     },
+    /// A message of a reader arrived.
+    ReceiveReader {
+        /// The reader.
+        from: ReaderId,
+        /// What.
+        message: FromReader,
+    },
     /// The connection to a segment is new: send it again what it may lack.
     Resend {
         /// The segment's group.
         group: PgId,
         /// The segment's position.
         to: Position,
+    },
+    /// Take a step of a membership change.
+    Step {
+        /// The group.
+        group: PgId,
+        /// The step.
+        step: Step,
     },
     /// Write one mini-transaction: all changes take effect together.
     Write {
@@ -132,6 +189,11 @@ pub enum WriterInput {
 /// Why a writer doesn't carry out a command.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CommandRefusal {
+    /// A point under the garbage floor: what was there is discarded.
+    Collected {
+        /// The floor.
+        floor: Lsn,
+    },
     /// A mini-transaction without changes.
     Empty,
     /// A higher epoch is known to exist.
@@ -141,6 +203,11 @@ pub enum CommandRefusal {
     },
     /// The volume's history takes no further recovery.
     HistoryFull,
+    /// No mini-transaction ends at the LSN that was asked for.
+    NotConsistent {
+        /// The highest consistency point at or under it.
+        nearest: Lsn,
+    },
     /// The writer has not finished its recovery.
     NotOpen,
     /// The number space is used up.
@@ -149,6 +216,13 @@ pub enum CommandRefusal {
     Oversized,
     /// A read point above the VDL.
     ReadPointAhead,
+    /// The volume opened at its end, not where it was to go back to: somebody else has opened it
+    /// since that point was located.
+    Superseded,
+    /// A step of a membership change that can't be taken, or not yet.
+    Step(StepRefusal),
+    /// A point above the end of the log that no branch set aside reaches, or can any more.
+    TargetAhead,
     /// Too far beyond the VDL: wait for it to advance (LAL back-pressure).
     Throttled,
     /// No such segment.
@@ -170,6 +244,13 @@ pub enum Report {
     Durable {
         /// The volume durable LSN.
         vdl: Vdl,
+    },
+    /// What was asked for by [`WriterInput::Locate`]: a writer that opens with it goes there.
+    Located {
+        /// The question's ticket.
+        ticket: Ticket,
+        /// Where the volume can go.
+        backtrack: Backtrack,
     },
     /// The recovery is finished; the volume is open.
     Opened {
@@ -203,6 +284,14 @@ pub enum Report {
     },
     /// A command is not carried out.
     Refused(CommandRefusal),
+    /// A step of a membership change is durable, and a write quorum knows it: the next may be
+    /// taken.
+    Settled {
+        /// The group.
+        group: PgId,
+        /// The membership, settled.
+        membership: Membership,
+    },
     /// A segment refused something because a bound of the volume is reached, or for a reason that
     /// only a fault can bring about.
     Rejected {
@@ -227,6 +316,13 @@ pub enum Report {
 pub enum WriterEffect {
     /// Tell the driver.
     Report(Report),
+    /// Send a message to a reader, if it is connected.
+    SendReader {
+        /// To whom.
+        to: ReaderId,
+        /// What.
+        message: ToReader,
+    },
     /// Send a message to segments of a group.
     Send {
         /// The group.

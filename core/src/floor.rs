@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::VolumeEpoch;
 use crate::image::SegmentImage;
 use crate::lsn::Lsn;
+use crate::membership::MembershipEpoch;
 
 /// The most that a segment may have said before its log was damaged, as far as anything tells that
 /// can be read. Until it holds all of it again that the history in force keeps, the segment counts
@@ -19,6 +20,9 @@ pub struct Floor {
     pub promised: VolumeEpoch,
     /// The highest epoch of a history that it may have had.
     pub history: VolumeEpoch,
+    /// The version of the newest membership that it may have acknowledged: a recovery finds that
+    /// step by the segments that hold it, and by no others.
+    pub membership: MembershipEpoch,
 }
 
 impl Floor {
@@ -30,6 +34,7 @@ impl Floor {
             scl: image.scl().lsn(),
             promised: image.promised(),
             history: image.history().epoch(),
+            membership: image.membership().epoch(),
         };
         image.floor().map_or(own, |floor| own.join(&floor))
     }
@@ -44,6 +49,7 @@ impl Floor {
             scl: self.scl.max(other.scl),
             promised: self.promised.max(other.promised),
             history: self.history.max(other.history),
+            membership: self.membership.max(other.membership),
         }
     }
 

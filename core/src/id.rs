@@ -53,6 +53,16 @@ identifier! {
     Ticket, u64, "ticket "
 }
 identifier! {
+    /// Which disk a segment's position stands for: every disk that takes a position has a higher
+    /// one than those that had it before. A disk that lost anything never comes back under its old
+    /// one (edge 27).
+    Incarnation, u32, "#"
+}
+identifier! {
+    /// One start of a reader process; no two starts share one.
+    ReaderId, u64, "reader "
+}
+identifier! {
     /// A machine's name for one durable write, reported back once when it is durable.
     WriteId, u64, "write "
 }
@@ -69,11 +79,9 @@ pub struct Position(u8);
 impl Position {
     /// Returns the place with this index, or `None` when no group has so many segments.
     #[must_use]
-    pub fn new(index: usize) -> Option<Self> {
-        match u8::try_from(index) {
-            Ok(small) if index < SEGMENTS_MAX => Some(Self(small)),
-            Ok(_) | Err(_) => None,
-        }
+    #[expect(clippy::cast_possible_truncation, reason = "below SEGMENTS_MAX")]
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < SEGMENTS_MAX { Some(Self(index as u8)) } else { None }
     }
 
     /// Returns the index of this place.
@@ -138,6 +146,41 @@ impl SegmentSet {
         self.0 |= 1 << position.0;
     }
 
+    /// Returns the positions of both sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns the positions that are in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Returns the positions of this set that aren't in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Returns whether every member is one of `other` too.
+    #[must_use]
+    pub const fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Returns the set with `position` alone.
+    #[must_use]
+    pub const fn only(position: Position) -> Self {
+        Self(1 << position.0)
+    }
+
+    /// Returns the members in order.
+    pub fn iter(self) -> impl Iterator<Item = Position> + Clone {
+        Position::first(SEGMENTS_MAX).filter(move |position| self.contains(*position))
+    }
+
     /// Returns the number of members.
     #[must_use]
     pub const fn len(self) -> u32 {
@@ -151,8 +194,24 @@ impl SegmentSet {
     }
 }
 
+/// A segment's identity: its place, and the disk that has it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct SegmentId {
+    /// The place.
+    pub position: Position,
+    /// The disk.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}{}", self.position, self.incarnation)
+    }
+}
+
 /// One value for each position of a group.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct Positions<T>([T; SEGMENTS_MAX]);
 
 impl<T> Positions<T> {
@@ -172,6 +231,17 @@ impl<T> Positions<T> {
     /// Returns all values with their positions.
     pub fn iter(&self) -> impl Iterator<Item = (Position, &T)> {
         self.0.iter().enumerate().filter_map(|(index, value)| Some((Position::new(index)?, value)))
+    }
+}
+
+impl<T> Positions<T> {
+    /// Returns what `of` makes of each value.
+    pub fn map<'a, U: Default>(&'a self, of: impl Fn(&'a T) -> U) -> Positions<U> {
+        let mut mapped = Positions::<U>::default();
+        for (position, value) in self.iter() {
+            *mapped.at_mut(position) = of(value);
+        }
+        mapped
     }
 }
 

@@ -1,5 +1,6 @@
 //! A segment's durable state: what a restart finds, built from atomic writes.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::consistency::{Scl, Vdl};
@@ -7,9 +8,10 @@ use crate::effect::SegmentWrite;
 use crate::epoch::VolumeEpoch;
 use crate::floor::Floor;
 use crate::geometry::VolumeGeometry;
-use crate::id::{PageId, PgId};
+use crate::id::{Incarnation, PageId, PgId};
 use crate::log::{Insert, Log};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::record::Record;
 use crate::rules::{Bug, Rules, Sound};
 use crate::truncation::History;
@@ -26,14 +28,30 @@ pub struct SegmentImage {
     /// Never below the history's epoch.
     pub(crate) promised: VolumeEpoch,
     pub(crate) history: History,
+    pub(crate) incarnation: Incarnation,
+    /// Kept for ever, by a removed segment too. Of the history's epoch.
+    pub(crate) membership: Membership,
     /// The group's last record that the newest range of `history` keeps.
     pub(crate) end: Lsn,
+    /// What the newest backtrack has set aside; `None` when nothing of it can come back.
+    pub(crate) aside: Option<SetAside>,
     /// What the segment may have said before its log was damaged; `None` once it has all of it.
     pub(crate) floor: Option<Floor>,
     /// A VDL that some writer told: never above the volume's own.
     pub(crate) vdl: Vdl,
     /// Holds no record that `history` annuls.
     pub(crate) log: Log,
+}
+
+/// A branch of the log that a backtrack has left, and that a later recovery can take again.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SetAside {
+    /// The group's last record of it, if the segment was told.
+    pub tip: Option<Lsn>,
+    /// The highest VDL that the segment knew before.
+    pub vdl: Vdl,
+    /// The records of it that the segment has, by rising LSN.
+    pub records: Vec<Record>,
 }
 
 /// What a crash left of one write.
@@ -50,6 +68,8 @@ pub enum Survivor {
 /// Stored bytes that no sequence of a segment's own writes can have produced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CorruptImage {
+    /// The base is above every VDL that the segment knew.
+    Base,
     /// Two different records have this LSN.
     Conflict {
         /// The LSN.
@@ -74,6 +94,7 @@ pub enum CorruptImage {
 impl fmt::Display for CorruptImage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Base => write!(out, "versions were discarded above the durable part"),
             Self::Conflict { lsn } => write!(out, "two different records have LSN {lsn}"),
             Self::Full => write!(out, "more records than the volume's limit"),
             Self::History => write!(out, "the truncation history contradicts itself"),
@@ -92,16 +113,46 @@ impl SegmentImage {
     /// such group.
     #[must_use]
     pub fn create(group: PgId, geometry: VolumeGeometry) -> Option<Self> {
+        Self::join(group, geometry, Incarnation::new(0))
+    }
+
+    /// Returns the state of an empty disk that is to join its group under a name of its own, or
+    /// `None` if the volume has no such group.
+    #[must_use]
+    pub fn join(group: PgId, geometry: VolumeGeometry, incarnation: Incarnation) -> Option<Self> {
         geometry.has(group).then(|| Self {
             group,
             geometry,
             promised: VolumeEpoch::ZERO,
             history: History::new(),
+            incarnation,
+            membership: Membership::genesis(geometry.quorums()),
             end: Lsn::ZERO,
+            aside: None,
             floor: None,
             vdl: Vdl::ZERO,
             log: Log::default(),
         })
+    }
+
+    /// Returns what is there once the disk of this segment is lost: an empty one, which has a name
+    /// of its own. Under the old one it would vote without what it had promised and held (edge 27).
+    #[must_use]
+    pub fn lost<R: Rules>(&self, rules: R) -> Self {
+        let next = u32::from(!rules.has(Bug::IdentityReused));
+        Self {
+            group: self.group,
+            geometry: self.geometry,
+            promised: VolumeEpoch::ZERO,
+            history: History::new(),
+            incarnation: Incarnation::new(self.incarnation.get().saturating_add(next)),
+            membership: Membership::genesis(self.geometry.quorums()),
+            end: Lsn::ZERO,
+            aside: None,
+            floor: None,
+            vdl: Vdl::ZERO,
+            log: Log::default(),
+        }
     }
 
     /// Applies one write that survived, in the order of submission.
@@ -122,6 +173,7 @@ impl SegmentImage {
         write: &SegmentWrite,
     ) -> Result<(), CorruptImage> {
         self.promised = self.promised.max(write.promised);
+        let mut vdl = self.vdl.max(write.vdl);
         if let Some(floor) = &write.floor {
             if !rules.has(Bug::FloorPromiseForgotten) {
                 self.promised = self.promised.max(floor.promised);
@@ -136,19 +188,83 @@ impl SegmentImage {
             if !history.is_well_formed() && !rules.has(Bug::MergeHistories) {
                 return Err(CorruptImage::History);
             }
-            self.log.truncate(history.since(&self.history), rules.has(Bug::SclNotLowered));
-            self.history = history.clone();
-            self.end = write.end;
+            vdl = self.adopt(rules, history, write, vdl)?;
         }
         if self.history.epoch() > self.promised {
             return Err(CorruptImage::History);
         }
-        self.vdl = self.vdl.max(write.vdl);
+        if let Some(membership) = &write.membership
+            && self.membership.yields_to(rules, membership)
+        {
+            self.membership = *membership;
+        }
+        self.vdl = vdl;
         for record in &write.records {
             self.insert(rules, record)?;
         }
+        if write.base > self.log.base() {
+            if write.base > self.vdl.lsn() && !rules.has(Bug::CollectAboveVdl) {
+                return Err(CorruptImage::Base);
+            }
+            self.log.collect(rules, write.base);
+        }
+        self.forget_aside();
         self.repair(rules);
         Ok(())
+    }
+
+    /// Takes a newer history: drops what it annuls, sets aside what a backtrack may give back, and
+    /// takes back what it doesn't annul any more. `vdl` is the highest VDL known before.
+    ///
+    /// Returns the VDL as far as it holds under the new history.
+    fn adopt<R: Rules>(
+        &mut self,
+        rules: R,
+        history: &History,
+        write: &SegmentWrite,
+        vdl: Vdl,
+    ) -> Result<Vdl, CorruptImage> {
+        let keep_scl = rules.has(Bug::SclNotLowered);
+        let mut dropped = self.log.truncate(history.since(&self.history), keep_scl);
+        let older = core::mem::replace(&mut self.history, history.clone());
+        self.end = write.end;
+        let left = self.aside.take();
+        if left.is_none() && history.branch().is_none() {
+            // As ever, but for a sleeper that hears of a backtrack when its branch is long gone.
+            return Ok(lowered(rules, history, vdl, older.epoch()));
+        }
+        let (mut known, mut tip, mut left_vdl) = (write.tip, None, vdl);
+        let mut holds = lowered(rules, history, vdl, older.epoch());
+        if let Some(SetAside { tip: left_tip, vdl: before, records }) = left {
+            left_vdl = left_vdl.max(before);
+            let told_under = older.branch().map_or(VolumeEpoch::ZERO, |branch| branch.base_epoch());
+            holds = holds.max(lowered(rules, history, before, told_under));
+            tip = left_tip.filter(|_| older.left_by() == history.left_by());
+            dropped.extend(records);
+            dropped.sort_unstable_by_key(|record| record.lsn);
+        }
+        known = known.or(tip);
+        let mut records = Vec::new();
+        for record in dropped {
+            if !self.history.annuls(&record) {
+                // What has come in its place from a broken peer stays.
+                self.log.insert(record);
+            } else if self.history.branch().is_some_and(|branch| branch.contains(&record)) {
+                records.push(record);
+            }
+        }
+        if self.history.branch().is_some() {
+            self.aside = Some(SetAside { tip: known, vdl: left_vdl, records });
+        }
+        Ok(holds)
+    }
+
+    /// Forgets what a backtrack has set aside, once something written since is known to be durable:
+    /// every recovery finds that, and none goes forward again (edge 57).
+    fn forget_aside(&mut self) {
+        if self.aside.is_some() && self.vdl.lsn() > self.history.through() {
+            self.aside = None;
+        }
     }
 
     /// Removes the mark of a damaged log, in the very write that completes the repair: nothing is
@@ -156,7 +272,9 @@ impl SegmentImage {
     fn repair<R: Rules>(&mut self, rules: R) {
         let Some(floor) = &self.floor else { return };
         let is_whole = self.log.scl().lsn() >= floor.needed(self.history.through(), self.end);
-        let is_current = self.history.epoch() >= floor.history;
+        let has_membership = self.membership.epoch() >= floor.membership
+            || rules.has(Bug::RepairedUnderOldMembership);
+        let is_current = self.history.epoch() >= floor.history && has_membership;
         if (is_current || rules.has(Bug::RepairedUnderOldHistory))
             && (is_whole || rules.has(Bug::RepairedTooEarly))
         {
@@ -209,6 +327,10 @@ impl SegmentImage {
         if self.history.annuls(record) && !rules.has(Bug::GossipWithoutHistory) {
             return Ok(());
         }
+        if lsn <= self.log.base() {
+            // Held once, or superseded by what is held.
+            return Ok(());
+        }
         match self.log.insert(*record) {
             Insert::Added | Insert::Known => {}
             Insert::Conflict => return Err(CorruptImage::Conflict { lsn }),
@@ -243,10 +365,28 @@ impl SegmentImage {
         &self.history
     }
 
+    /// Returns which disk of its position this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Returns the membership that the segment has, or had last.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Returns the group's last record that the newest range of the history keeps.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.end
+    }
+
+    /// Returns what the newest backtrack has set aside, as long as it can come back.
+    #[must_use]
+    pub const fn aside(&self) -> Option<&SetAside> {
+        self.aside.as_ref()
     }
 
     /// Returns what the segment may have said before its log was damaged; `None` for one that has
@@ -268,10 +408,22 @@ impl SegmentImage {
         self.vdl
     }
 
+    /// Returns the base: at or under it, only the newest version of each page is left.
+    #[must_use]
+    pub const fn base(&self) -> Lsn {
+        self.log.base()
+    }
+
     /// Returns the records, by rising LSN.
     #[must_use]
     pub fn records(&self) -> &[Record] {
         self.log.records()
+    }
+
+    /// Returns whether there is a record with this LSN.
+    #[must_use]
+    pub fn holds(&self, lsn: Lsn) -> bool {
+        self.log.get(lsn).is_some()
     }
 
     /// Returns the last record of `page` at or under `lsn`.
@@ -287,7 +439,22 @@ impl SegmentImage {
     pub fn assert_invariants(&self) {
         assert!(self.promised >= self.history.epoch());
         assert!(self.history.is_well_formed());
+        assert!(self.membership.epoch().volume == self.history.epoch());
+        assert!(self.log.base() <= self.vdl.lsn());
         assert!(self.log.records().iter().all(|record| record.group == self.group));
         assert!(!self.log.records().iter().any(|record| self.history.annuls(record)));
+        if let Some(aside) = &self.aside {
+            let branch = self.history.branch();
+            let is_left = |record: &Record| branch.is_some_and(|branch| branch.contains(record));
+            assert!(aside.records.iter().all(is_left));
+        }
     }
+}
+
+/// Returns `vdl`, told under the history of `told_under`, as far as it holds under `history`.
+fn lowered<R: Rules>(rules: R, history: &History, vdl: Vdl, told_under: VolumeEpoch) -> Vdl {
+    if rules.has(Bug::KnownVdlNotLowered) {
+        return vdl;
+    }
+    Vdl::stated(history.lowered(vdl.lsn(), told_under))
 }

@@ -7,6 +7,7 @@ use crate::id::PageId;
 use crate::lsn::Lsn;
 use crate::pages::Pages;
 use crate::record::Record;
+use crate::rules::{Bug, Rules};
 use crate::truncation::TruncationRange;
 
 /// The durable records of one segment, by LSN, and the end of the unbroken backlink chain.
@@ -16,6 +17,9 @@ pub(crate) struct Log {
     records: Vec<Record>,
     /// LSN of the last record of the chain that starts at zero and follows `prev_group`.
     scl: Lsn,
+    /// At or under it only the newest version of each page is left; the last of them is the
+    /// group's last record at or under it, so the chain goes on from there.
+    base: Lsn,
     /// Every record by its page, so that a read finds the last version in logarithmic time.
     pages: Pages,
 }
@@ -53,7 +57,9 @@ impl Log {
 
     /// Drops what any of `ranges` annuls; lowers the SCL to what is left of the chain unless
     /// `keep_scl`. Only the records that lie in a range are looked at.
-    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) {
+    ///
+    /// Returns what was dropped, by rising LSN.
+    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) -> Vec<Record> {
         let mut dropped: Vec<Lsn> = Vec::new();
         for range in ranges {
             let within = self.above(range.after());
@@ -61,21 +67,50 @@ impl Log {
             dropped.extend(within.filter(|record| range.annuls(record)).map(|record| record.lsn));
         }
         dropped.sort_unstable();
-        let Some(lowest) = dropped.first().copied() else { return };
+        let Some(lowest) = dropped.first().copied() else { return Vec::new() };
         let start = self.records.partition_point(|record| record.lsn < lowest);
+        let mut gone = Vec::with_capacity(dropped.len());
         for record in self.records.split_off(start) {
             if dropped.binary_search(&record.lsn).is_ok() {
                 self.pages.remove(record.page, record.lsn);
+                gone.push(record);
             } else {
                 self.records.push(record);
             }
         }
         // The chain up to the first dropped record is untouched, so the SCL falls to the last
-        // retained record below it (edge 21); what then links on is counted again.
+        // retained record below it (edge 21); what then links on is counted again, over a dropped
+        // record above the SCL too.
         if lowest <= self.scl && !keep_scl {
             self.scl = self.last_at_or_under(lowest).map_or(Lsn::ZERO, |record| record.lsn);
+        }
+        if !keep_scl {
             self.extend_chain();
         }
+        gone
+    }
+
+    /// Raises the base to `base`: keeps the newest version of each page at or under it, and what
+    /// lies above. Whoever calls this has every such version; the SCL rises to the last of them.
+    pub(crate) fn collect<R: Rules>(&mut self, rules: R, base: Lsn) {
+        self.pages.supersede(base);
+        let pages = &self.pages;
+        self.records.retain(|record| {
+            record.lsn > base || pages.last_at_or_under(record.page, base) == Some(record.lsn)
+        });
+        self.base = base;
+        let mut anchor = self.last_at_or_under(base).map_or(Lsn::ZERO, |record| record.lsn);
+        if rules.has(Bug::SclBeforeBase) {
+            anchor = base;
+        }
+        if anchor > self.scl && !rules.has(Bug::BaseWithoutScl) {
+            self.scl = anchor;
+            self.extend_chain();
+        }
+    }
+
+    pub(crate) const fn base(&self) -> Lsn {
+        self.base
     }
 
     /// Returns the highest LSN held.
@@ -110,9 +145,14 @@ impl Log {
         self.records.get(start..).unwrap_or(&[])
     }
 
-    pub(crate) fn last_at_or_under(&self, lsn: Lsn) -> Option<&Record> {
+    /// Returns the records at or under `lsn`, by rising LSN.
+    pub(crate) fn up_to(&self, lsn: Lsn) -> &[Record] {
         let end = self.records.partition_point(|record| record.lsn <= lsn);
-        end.checked_sub(1).and_then(|at| self.records.get(at))
+        self.records.get(..end).unwrap_or(&[])
+    }
+
+    pub(crate) fn last_at_or_under(&self, lsn: Lsn) -> Option<&Record> {
+        self.up_to(lsn).last()
     }
 
     /// Returns the last record of `page` at or under `lsn`.

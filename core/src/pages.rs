@@ -56,6 +56,16 @@ impl Pages {
         self.count = self.count.saturating_sub(1);
     }
 
+    /// Removes what a newer version at or under `base` supersedes.
+    pub(crate) fn supersede(&mut self, base: Lsn) {
+        for Versions { newest, older } in self.versions.values_mut() {
+            let under = older.partition_point(|older| *older <= base);
+            let superseded = if *newest <= base { under } else { under.saturating_sub(1) };
+            older.drain(..superseded);
+            self.count = self.count.saturating_sub(superseded);
+        }
+    }
+
     /// Returns the last record of `page` at or under `lsn`.
     pub(crate) fn last_at_or_under(&self, page: PageId, lsn: Lsn) -> Option<Lsn> {
         let Versions { newest, older } = self.versions.get(&page)?;
@@ -94,12 +104,21 @@ mod tests {
         /// A version that isn't found is a stale read; one that is left over, a resurrection.
         #[test]
         fn an_index_is_a_set_of_pages_and_lsns(
-            steps in proptest::collection::vec((any::<bool>(), 0..4u64, 0..30u64), 0..200),
+            steps in proptest::collection::vec((0..9u8, 0..4u64, 0..30u64), 0..200),
         ) {
             let (mut pages, mut set) = (Pages::default(), BTreeSet::new());
-            for (is_added, page, lsn) in steps {
+            for (kind, page, lsn) in steps {
                 let (page, lsn) = (PageId::new(page), Lsn::new(lsn));
-                if !is_added {
+                if kind == 0 {
+                    pages.supersede(lsn);
+                    let all: Vec<_> = set.iter().copied().collect();
+                    set.retain(|(page, older)| {
+                        let is_newer = |(of, newer): &(PageId, Lsn)| {
+                            of == page && newer > older && *newer <= lsn
+                        };
+                        !all.iter().any(is_newer)
+                    });
+                } else if kind < 5 {
                     pages.remove(page, lsn);
                     set.remove(&(page, lsn));
                 } else if set.insert((page, lsn)) {

@@ -108,7 +108,7 @@ impl QuorumSet {
             .unwrap_or(Lsn::ZERO)
     }
 
-    const fn mask(&self) -> u8 {
+    pub(crate) const fn mask(&self) -> u8 {
         u8::MAX >> (8 - self.members)
     }
 }

@@ -27,6 +27,11 @@ pub enum Refusal {
         /// The highest LSN that could have been accepted.
         limit: Lsn,
     },
+    /// The read point is under what the segment keeps every version of.
+    Collected {
+        /// The segment's base: at or under it only the newest version of each page is left.
+        base: Lsn,
+    },
     /// Another record has this LSN. Never seen unless a peer is broken.
     Conflict {
         /// The LSN.
@@ -68,10 +73,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// The names of all refusals, in alphabetical order; a test walks them.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "Annulled",
         "Behind",
         "BeyondLimit",
+        "Collected",
         "Conflict",
         "EpochAhead",
         "Fenced",
@@ -92,6 +98,7 @@ impl Refusal {
             Self::Annulled { .. } => "Annulled",
             Self::Behind { .. } => "Behind",
             Self::BeyondLimit { .. } => "BeyondLimit",
+            Self::Collected { .. } => "Collected",
             Self::Conflict { .. } => "Conflict",
             Self::EpochAhead { .. } => "EpochAhead",
             Self::Fenced { .. } => "Fenced",

@@ -3,19 +3,22 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::consistency::{GarbageFloor, Scl};
 use crate::effect::{SegmentEffect, SegmentInput, SegmentWrite};
 use crate::epoch::VolumeEpoch;
 use crate::id::{Ticket, WriteId};
 use crate::image::SegmentImage;
 use crate::lsn::Lsn;
-use crate::message::{Peer, SealAnswer, ToSegment, ToWriter};
+use crate::message::{Peer, SealAnswer, ToReader, ToSegment, ToWriter};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
 
 mod append;
+mod collect;
 mod fence;
 mod gossip;
+mod locate;
 mod read;
 
 /// One copy of a protection group's log. Its state machine, by epochs:
@@ -39,8 +42,24 @@ pub struct Segment<R: Rules = Sound> {
     /// before anything is durable: from then on nothing is acknowledged to an older epoch
     /// (edge 64). Never below `durable.promised`.
     heard: VolumeEpoch,
+    /// The garbage floor that the writer of the history's epoch told: no other epoch's counts
+    /// (edge 46). A crash forgets it; the next append tells it again.
+    floor: GarbageFloor,
+    /// A peer's base that is being taken over.
+    hydration: Option<Hydration>,
     /// Writes under way, in the order of submission; names rise by one.
     pending: VecDeque<Pending>,
+}
+
+/// How much of a peer's base has come (edge 39). What has come is submitted, and becomes durable
+/// before whatever is submitted later.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Hydration {
+    /// The base of the peer that answered last.
+    base: Lsn,
+    /// Every version of it at or under this LSN has come. Holds for any higher base too: what is
+    /// newest there and at or under this LSN is newest here.
+    through: Lsn,
 }
 
 /// A durable write under way.
@@ -58,6 +77,8 @@ struct Pending {
 enum Reply {
     /// An acknowledgement to the writer of this epoch, if it is still the highest.
     Ack(VolumeEpoch),
+    /// Nobody waits for it.
+    Nothing,
     /// The answer to this epoch's seal.
     Sealed(VolumeEpoch),
 }
@@ -74,13 +95,21 @@ impl<R: Rules> Segment<R> {
     /// Returns the machine of a segment that restarts with `image` and obeys `rules`.
     #[must_use]
     pub fn recover_under(rules: R, image: SegmentImage) -> Self {
-        Self { rules, heard: image.promised, durable: image, pending: VecDeque::new() }
+        Self {
+            rules,
+            heard: image.promised,
+            durable: image,
+            floor: GarbageFloor::ZERO,
+            hydration: None,
+            pending: VecDeque::new(),
+        }
     }
 
     /// Takes one input and appends what is to be done to `effects`. See [`crate::effect`] for the
     /// contract.
     pub fn step(&mut self, input: SegmentInput, effects: &mut Vec<SegmentEffect>) {
         match input {
+            SegmentInput::Collect => self.collect(effects),
             SegmentInput::Durable(id) => self.complete(id, effects),
             SegmentInput::Pull { from } => self.pull(from, effects),
             SegmentInput::Receive { from, message } => self.receive(from, message, effects),
@@ -104,6 +133,9 @@ impl<R: Rules> Segment<R> {
             ToSegment::Install(install) => {
                 (install.history.epoch(), None, self.receive_install(install, effects))
             }
+            ToSegment::Locate(locate) => {
+                (locate.epoch, Some(locate.ticket), self.receive_locate(locate, effects))
+            }
             ToSegment::Pull(pull) => {
                 self.receive_pull(from, &pull, effects);
                 return;
@@ -115,12 +147,12 @@ impl<R: Rules> Segment<R> {
                 return;
             }
             ToSegment::Read(read) => {
-                (read.epoch, Some(read.ticket), self.receive_read(read, effects))
+                (read.epoch, Some(read.ticket), self.receive_read(from, read, effects))
             }
             ToSegment::Seal(seal) => (seal.epoch, None, self.receive_seal(seal, effects)),
         };
         if let Err(refusal) = outcome {
-            refuse(epoch, ticket, refusal, effects);
+            refuse_to(from, epoch, ticket, refusal, effects);
         }
     }
 
@@ -163,13 +195,21 @@ impl<R: Rules> Segment<R> {
     fn settle(&mut self, pending: &Pending, effects: &mut Vec<SegmentEffect>) {
         // Everything was checked before it was submitted, and two different records never share
         // an LSN; a machine with a seeded bug may still run into a contradiction and then stops.
+        let epoch = self.durable.history.epoch();
         if self.durable.apply_under(self.rules, &pending.write).is_err() {
             debug_assert!(size_of::<R>() != 0);
             return;
         }
+        if self.durable.history.epoch() != epoch {
+            self.floor = GarbageFloor::ZERO;
+        }
+        if self.hydration.is_some_and(|hydration| hydration.base <= self.durable.scl().lsn()) {
+            self.hydration = None;
+        }
         match pending.reply {
             Reply::Ack(epoch) => self.acknowledge(epoch, effects),
-            Reply::Sealed(epoch) => self.answer_seal(epoch, effects),
+            Reply::Nothing => {}
+            Reply::Sealed(epoch) => self.answer_seal(epoch, None, effects),
         }
     }
 
@@ -183,11 +223,15 @@ impl<R: Rules> Segment<R> {
             || (self.rules.has(Bug::AckOldEpochAfterSeal) && epoch < self.heard);
         if is_current || is_unfenced {
             let scl = self.durable.log.acknowledged(self.rules.has(Bug::AckCountsHoles));
-            effects.push(SegmentEffect::SendWriter {
-                to: epoch,
-                message: ToWriter::Ack { epoch, scl },
-            });
+            self.send_ack(epoch, scl, effects);
         }
+    }
+
+    fn send_ack(&self, epoch: VolumeEpoch, scl: Scl, effects: &mut Vec<SegmentEffect>) {
+        let incarnation = self.durable.incarnation;
+        let number = self.durable.membership.epoch().number;
+        let message = ToWriter::Ack { epoch, incarnation, number, scl };
+        effects.push(SegmentEffect::SendWriter { to: epoch, message });
     }
 
     /// Checks that a request of `epoch` may be carried out: `epoch`, the promise and the
@@ -253,7 +297,14 @@ impl<R: Rules> Segment<R> {
     /// Returns whether `more` records, with all those under way, exceed the log's bound.
     fn would_overfill(&self, more: usize) -> bool {
         let under_way: usize = self.pending.iter().map(|pending| pending.write.records.len()).sum();
-        let held = self.durable.log.len().saturating_add(under_way).saturating_add(more);
+        let aside = self.durable.aside.as_ref().map_or(0, |aside| aside.records.len());
+        let held = self
+            .durable
+            .log
+            .len()
+            .saturating_add(aside)
+            .saturating_add(under_way)
+            .saturating_add(more);
         held > self.durable.geometry.limits().log_records_max as usize
     }
 
@@ -265,6 +316,12 @@ impl<R: Rules> Segment<R> {
     #[must_use]
     pub const fn durable(&self) -> &SegmentImage {
         &self.durable
+    }
+
+    /// Returns the garbage floor that the writer of this segment's epoch has told.
+    #[must_use]
+    pub const fn floor(&self) -> GarbageFloor {
+        self.floor
     }
 
     /// Returns the highest epoch heard of.
@@ -288,7 +345,13 @@ impl<R: Rules> Segment<R> {
     /// Returns what this segment answers to a seal now, if it has a vote.
     #[must_use]
     pub fn report(&self) -> SealAnswer {
-        self.seal_answer()
+        self.seal_answer(None)
+    }
+
+    /// Returns what this segment answers to a seal that asks about the point `at`.
+    #[must_use]
+    pub fn report_at(&self, at: Lsn) -> SealAnswer {
+        self.seal_answer(Some(at))
     }
 
     /// Asserts what every reachable state satisfies.
@@ -312,4 +375,23 @@ fn refuse(
 ) {
     let message = ToWriter::Refused { epoch, ticket, refusal };
     effects.push(SegmentEffect::SendWriter { to: epoch, message });
+}
+
+/// Refuses a request of `from`.
+fn refuse_to(
+    from: Peer,
+    epoch: VolumeEpoch,
+    ticket: Option<Ticket>,
+    refusal: Refusal,
+    effects: &mut Vec<SegmentEffect>,
+) {
+    match (from, ticket) {
+        (Peer::Reader(to), Some(ticket)) => {
+            let message = ToReader::Refused { epoch, ticket, refusal };
+            effects.push(SegmentEffect::SendReader { to, message });
+        }
+        (Peer::Reader(_) | Peer::Segment(_) | Peer::Writer(_), _) => {
+            refuse(epoch, ticket, refusal, effects);
+        }
+    }
 }

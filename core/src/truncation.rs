@@ -15,13 +15,78 @@ pub struct TruncationRange {
     epoch: VolumeEpoch,
     after: Lsn,
     through: Lsn,
+    /// Zero but for a backtrack.
+    tip: Lsn,
+}
+
+/// What a backtrack set aside: a branch of the log that can be taken again, since nothing was
+/// written after it was left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Branch<'a> {
+    /// The history before the branch was left.
+    base: &'a [TruncationRange],
+    /// The range that left it.
+    range: &'a TruncationRange,
+}
+
+impl Branch<'_> {
+    /// Returns the epoch of the backtrack that left the branch.
+    #[must_use]
+    pub const fn epoch(&self) -> VolumeEpoch {
+        self.range.epoch
+    }
+
+    /// Returns the range of the backtrack that left the branch.
+    #[must_use]
+    pub const fn range(&self) -> &TruncationRange {
+        self.range
+    }
+
+    /// Returns the branch's last consistency point.
+    #[must_use]
+    pub const fn tip(&self) -> Lsn {
+        self.range.tip
+    }
+
+    /// Returns the epoch of the history before the branch was left.
+    #[must_use]
+    pub fn base_epoch(&self) -> VolumeEpoch {
+        self.base.last().map_or(VolumeEpoch::ZERO, TruncationRange::epoch)
+    }
+
+    /// Returns the history before the branch was left.
+    #[must_use]
+    pub fn base(&self) -> History {
+        History { ranges: self.base.to_vec() }
+    }
+
+    /// Returns whether `record` is of the branch, and above where it was left.
+    #[must_use]
+    pub fn contains(&self, record: &Record) -> bool {
+        record.lsn <= self.range.tip
+            && self.range.annuls(record)
+            && !self.base.iter().any(|range| range.annuls(record))
+    }
 }
 
 impl TruncationRange {
     /// Returns the range `(after, through]` of the recovery `epoch`, or `None` when it is empty.
     #[must_use]
     pub fn new(epoch: VolumeEpoch, after: Lsn, through: Lsn) -> Option<Self> {
-        (after < through).then_some(Self { epoch, after, through })
+        (after < through).then_some(Self { epoch, after, through, tip: Lsn::ZERO })
+    }
+
+    /// Returns the range of a recovery that goes back from the recovery point `tip` to `after`, or
+    /// `None` unless the three rise.
+    #[must_use]
+    pub fn backtrack(epoch: VolumeEpoch, after: Lsn, tip: Lsn, through: Lsn) -> Option<Self> {
+        (after < tip && tip <= through).then_some(Self { epoch, after, through, tip })
+    }
+
+    /// Returns whether this range takes back what was acknowledged.
+    #[must_use]
+    pub fn is_backtrack(&self) -> bool {
+        self.tip > Lsn::ZERO
     }
 
     /// Returns the recovery that made this range.
@@ -83,6 +148,33 @@ impl History {
         self.ranges.last().map_or(Lsn::ZERO, TruncationRange::after)
     }
 
+    /// Returns the branch that the last backtrack set aside, unless something may have been written
+    /// since: then a later range keeps more than the backtrack did.
+    #[must_use]
+    pub fn branch(&self) -> Option<Branch<'_>> {
+        let after = self.after();
+        let idle = self.ranges.iter().rev().take_while(|range| range.after == after);
+        let back = idle.take_while(|range| !range.is_backtrack()).count();
+        let at = self.ranges.len().checked_sub(back.checked_add(1)?)?;
+        let range = self.ranges.get(at).filter(|range| range.is_backtrack())?;
+        (range.after == after).then_some(Branch { base: self.ranges.get(..at)?, range })
+    }
+
+    /// Returns the epoch of the backtrack whose branch this history still leaves, if any.
+    #[must_use]
+    pub fn left_by(&self) -> Option<VolumeEpoch> {
+        self.branch().map(|branch| branch.epoch())
+    }
+
+    /// Returns `vdl`, told under the history of `told_under`, as far as it holds under this one: a
+    /// backtrack takes back what was durable (edge 72).
+    #[must_use]
+    pub fn lowered(&self, vdl: Lsn, told_under: VolumeEpoch) -> Lsn {
+        let later = self.ranges.iter().rev().take_while(|range| range.epoch > told_under);
+        let back = later.filter(|range| range.is_backtrack() && vdl <= range.through);
+        back.map(|range| range.after).fold(vdl, Lsn::min)
+    }
+
     /// Returns the ranges, oldest first.
     #[must_use]
     pub fn ranges(&self) -> &[TruncationRange] {
@@ -128,6 +220,10 @@ impl History {
             [older, newer] => older.epoch < newer.epoch && older.through < newer.through,
             _ => false,
         });
-        rising && self.ranges.iter().all(|range| range.after < range.through)
+        let is_whole = |range: &TruncationRange| {
+            let has_branch = range.after < range.tip && range.tip <= range.through;
+            range.after < range.through && (has_branch || !range.is_backtrack())
+        };
+        rising && self.ranges.iter().all(is_whole)
     }
 }

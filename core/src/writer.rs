@@ -3,26 +3,33 @@
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use crate::consistency::{Pgcl, ReadPoint, Vcl, Vdl};
+use crate::consistency::{GarbageFloor, Pgcl, ReadPoint, Vcl, Vdl};
 use crate::effect::{CommandRefusal, Report, WriterEffect, WriterInput};
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
-use crate::id::{Permutation, PgId, Position, SegmentSet, Ticket};
+use crate::id::{Incarnation, Permutation, PgId, Position, ReaderId, SegmentSet, Ticket};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::message::{Install, Seal, ToSegment, ToWriter};
+use crate::recovery::Backtrack;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules, Sound};
 use crate::truncation::History;
 
 mod allocation;
 mod installing;
+mod locate;
+mod membership;
 mod open;
 mod read;
+mod readers;
 mod sealing;
 
+pub use membership::Standing;
+
 use installing::Installing;
-use open::Open;
-use sealing::Sealing;
+use open::{Acknowledged, Open};
+use sealing::{GroupSeal, Sealing};
 
 /// One writer instance, of one epoch. It has no durable state: a restart is a new instance with a
 /// new epoch.
@@ -89,10 +96,71 @@ impl<R: Rules> Writer<R> {
         geometry: VolumeGeometry,
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
-        let writer =
-            Self { rules, epoch, geometry, phase: Phase::Sealing(Sealing::new(&geometry)) };
+        Self::open_knowing(rules, epoch, geometry, &[], effects)
+    }
+
+    /// [`Writer::open`] for a process that knows `memberships`, by group, from an earlier look at
+    /// the volume. Of groups beyond it asks the members that they began with; a newer membership is
+    /// found from there, as long as those members live.
+    #[must_use]
+    pub fn open_knowing(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        memberships: &[Membership],
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let known = memberships.iter().map(|membership| (*membership, SegmentSet::EMPTY));
+        Self::start(rules, epoch, geometry, known, None, effects)
+    }
+
+    /// [`Writer::open_knowing`], but going to where `backtrack` says instead of to the log's end
+    /// (protocol: backtrack). If another writer has opened since that was located, opens at the end
+    /// and reports [`CommandRefusal::Superseded`].
+    #[must_use]
+    pub fn open_at(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        memberships: &[Membership],
+        backtrack: Backtrack,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let known = memberships.iter().map(|membership| (*membership, SegmentSet::EMPTY));
+        Self::start(rules, epoch, geometry, known, Some(backtrack), effects)
+    }
+
+    /// The last resort when a write quorum of a group is gone: opens from all survivors, if they
+    /// are a read quorum. Each group has a membership and those of its members, by the disks that
+    /// it names, that an operator swears never come back; these are burnt.
+    /// [`Step::Finish`](crate::membership::Step::Finish) then lets any survivor seal, and a change
+    /// of shape leads back to six, with new disks.
+    #[must_use]
+    pub fn open_forced(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        groups: &[(Membership, SegmentSet)],
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        Self::start(rules, epoch, geometry, groups.iter().copied(), None, effects)
+    }
+
+    fn start(
+        rules: R,
+        epoch: VolumeEpoch,
+        geometry: VolumeGeometry,
+        known: impl Iterator<Item = (Membership, SegmentSet)>,
+        backtrack: Option<Backtrack>,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Self {
+        let first = (Membership::genesis(geometry.quorums()), SegmentSet::EMPTY);
+        let known = known.chain(core::iter::repeat(first)).take(geometry.groups_count() as usize);
+        let seals = known.map(|(membership, lost)| GroupSeal::new(membership, lost)).collect();
+        let phase = Phase::Sealing(Sealing::new(seals, backtrack));
+        let writer = Self { rules, epoch, geometry, phase };
         for group in geometry.groups() {
-            writer.send_all(group, ToSegment::Seal(Seal { epoch, group }), effects);
+            writer.send_all(group, ToSegment::Seal(Seal { epoch, group, at: None }), effects);
         }
         writer
     }
@@ -101,7 +169,11 @@ impl<R: Rules> Writer<R> {
     /// contract.
     pub fn step(&mut self, input: WriterInput, effects: &mut Vec<WriterEffect>) {
         match input {
+            WriterInput::Brief => self.brief(effects),
             WriterInput::Confirm { ticket } => self.confirm(ticket, effects),
+            WriterInput::Expel { reader } => self.expel(reader, effects),
+            WriterInput::Hold { holds } => self.hold(holds, effects),
+            WriterInput::Locate { ticket, target } => self.locate(ticket, target, effects),
             WriterInput::Publish => self.publish(effects),
             WriterInput::Read { ticket, page, read_point, from } => {
                 self.read(ticket, page, read_point, from, effects);
@@ -109,7 +181,11 @@ impl<R: Rules> Writer<R> {
             WriterInput::Receive { group, from, message } => {
                 self.receive(group, from, message, effects);
             }
+            WriterInput::ReceiveReader { from, message } => {
+                self.receive_reader(from, message, effects);
+            }
             WriterInput::Resend { group, to } => self.resend(group, to, effects),
+            WriterInput::Step { group, step } => self.take(group, step, effects),
             WriterInput::Write { changes } => self.write(&changes, effects),
         }
     }
@@ -123,18 +199,25 @@ impl<R: Rules> Writer<R> {
     ) {
         // Acknowledgements echo the epoch: one that was given to another epoch says nothing about
         // this one (edge 28).
-        if !self.geometry.has(group) || !self.geometry.quorums().has(from) {
+        if !self.geometry.has(group) {
             return;
         }
         match message {
-            ToWriter::Ack { epoch, scl } => {
-                if epoch == self.epoch || self.rules.has(Bug::StaleAckCounted) {
-                    self.receive_ack(group, from, scl, effects);
+            ToWriter::Ack { epoch, incarnation, number, scl } => {
+                let is_current = epoch == self.epoch || self.rules.has(Bug::StaleAckCounted);
+                if is_current && self.knows(group, from, incarnation) {
+                    let ack = Acknowledged { number, scl };
+                    self.receive_ack(group, from, ack, effects);
                 }
             }
-            ToWriter::Confirmed { epoch, ticket } => {
-                if epoch == self.epoch {
+            ToWriter::Confirmed { epoch, incarnation, ticket } => {
+                if epoch == self.epoch && self.knows(group, from, incarnation) {
                     self.receive_confirmed(group, from, ticket, effects);
+                }
+            }
+            ToWriter::Located { epoch, ticket, place } => {
+                if epoch == self.epoch {
+                    self.receive_located(group, from, ticket, place, effects);
                 }
             }
             ToWriter::Read { epoch, ticket, page, read_point, version } => {
@@ -179,6 +262,7 @@ impl<R: Rules> Writer<R> {
             }
             Refusal::Annulled { .. }
             | Refusal::BeyondLimit { .. }
+            | Refusal::Collected { .. }
             | Refusal::Conflict { .. }
             | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }
@@ -201,34 +285,72 @@ impl<R: Rules> Writer<R> {
 
     /// Sends a segment again whatever it may lack in this phase.
     fn resend(&mut self, group: PgId, to: Position, effects: &mut Vec<WriterEffect>) {
-        if !self.geometry.has(group) || !self.geometry.quorums().has(to) {
+        if !self.everyone(group).contains(to) {
             effects.push(refused(CommandRefusal::UnknownSegment));
             return;
         }
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
-        let install = |history: &History, end: Lsn| {
-            let message = ToSegment::Install(Install { group, history: history.clone(), end });
-            WriterEffect::Send { group, to: only, message }
+        let install = |history: &History, end: Lsn, tip: Option<Lsn>| {
+            let (history, membership) = (history.clone(), *self.membership(group)?);
+            let install = Install { group, history, end, tip, membership };
+            Some(WriterEffect::Send { group, to: only, message: ToSegment::Install(install) })
         };
         match &self.phase {
             Phase::Fenced { .. } => {}
             Phase::Installing(installing) => {
-                effects.push(install(installing.history(), installing.end(group)));
+                let (end, tip) = (installing.end(group), installing.tip(group));
+                effects.extend(install(installing.history(), end, tip));
             }
             Phase::Open(open) => {
-                effects.push(install(open.history(), open.end(group)));
+                effects.extend(install(open.history(), open.end(group), open.tip(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
-            Phase::Sealing(_) => {
-                let message = ToSegment::Seal(Seal { epoch: self.epoch, group });
+            Phase::Sealing(sealing) => {
+                let at = sealing.asked_at(self.rules, group, to);
+                let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at });
                 effects.push(WriterEffect::Send { group, to: only, message });
             }
         }
     }
 
     fn send_all(&self, group: PgId, message: ToSegment, effects: &mut Vec<WriterEffect>) {
-        effects.push(WriterEffect::Send { group, to: everyone(&self.geometry), message });
+        effects.push(WriterEffect::Send { group, to: self.everyone(group), message });
+    }
+
+    /// Returns whom this writer speaks to in `group`.
+    fn everyone(&self, group: PgId) -> SegmentSet {
+        match &self.phase {
+            Phase::Sealing(sealing) => sealing.everyone(self.rules, group),
+            Phase::Fenced { .. } | Phase::Installing(_) | Phase::Open(_) => {
+                self.membership(group).map_or(SegmentSet::EMPTY, Membership::everyone)
+            }
+        }
+    }
+
+    /// Returns whether the segment at `from` is the one that this writer's membership names there.
+    fn knows(&self, group: PgId, from: Position, incarnation: Incarnation) -> bool {
+        if self.rules.has(Bug::AckFromEvicted) {
+            return true;
+        }
+        self.membership(group).is_some_and(|membership| membership.knows(from, incarnation))
+    }
+
+    /// Returns the membership of `group` that this writer has proposed or adopted last, once it
+    /// has.
+    #[must_use]
+    pub fn membership(&self, group: PgId) -> Option<&Membership> {
+        match &self.phase {
+            Phase::Fenced { .. } | Phase::Sealing(_) => None,
+            Phase::Installing(installing) => installing.membership(group),
+            Phase::Open(open) => open.membership(group),
+        }
+    }
+
+    /// Returns how an open writer's last step in `group` stands.
+    #[must_use]
+    pub fn standing(&self, group: PgId) -> Option<Standing> {
+        self.as_open().and_then(|open| open.standing(self.rules, group))
     }
 
     /// Returns this writer's epoch.
@@ -327,11 +449,22 @@ impl<R: Rules> Writer<R> {
         self.vdl().map(ReadPoint::at)
     }
 
+    /// Returns the garbage floor of an open writer: zero until it has been told what to hold.
+    #[must_use]
+    pub fn floor(&self) -> Option<GarbageFloor> {
+        self.as_open().map(Open::floor)
+    }
+
+    /// Returns the readers that an open writer has registered, with the lowest read point of each.
+    pub fn readers(&self) -> impl Iterator<Item = (ReaderId, ReadPoint)> + '_ {
+        self.as_open().into_iter().flat_map(Open::readers)
+    }
+
     /// Returns the segments of `group` that can serve a read at the VDL, as far as this writer
     /// knows. The driver chooses among them.
     #[must_use]
     pub fn complete(&self, group: PgId) -> SegmentSet {
-        self.as_open().map_or(SegmentSet::EMPTY, |open| open.complete(group, &self.geometry))
+        self.as_open().map_or(SegmentSet::EMPTY, |open| open.complete(group))
     }
 
     /// Returns this writer after renaming the positions of `group`.
@@ -374,18 +507,11 @@ impl<R: Rules> Writer<R> {
     }
 }
 
-fn everyone(geometry: &VolumeGeometry) -> SegmentSet {
-    let mut all = SegmentSet::EMPTY;
-    geometry.quorums().positions().for_each(|position| all.insert(position));
-    all
-}
-
 fn refused(refusal: CommandRefusal) -> WriterEffect {
     WriterEffect::Report(Report::Refused(refusal))
 }
 
-/// The size of a write quorum under `rules`.
-fn write_quorum<R: Rules>(rules: R, geometry: &VolumeGeometry) -> usize {
-    let write = geometry.quorums().write();
-    if rules.has(Bug::WriteQuorumTooSmall) { write.saturating_sub(1) } else { write }
+/// By how many members a write quorum under `rules` falls short of one.
+fn short_writes<R: Rules>(rules: R) -> u32 {
+    u32::from(rules.has(Bug::WriteQuorumTooSmall))
 }

@@ -60,10 +60,12 @@ fn read(
         Report::ReadRefused { refusal, .. } => Some(Err(refusal)),
         Report::Confirmed { .. }
         | Report::Durable { .. }
+        | Report::Located { .. }
         | Report::Opened { .. }
         | Report::Overtaken { .. }
         | Report::Refused(_)
         | Report::Rejected { .. }
+        | Report::Settled { .. }
         | Report::Written { .. } => None,
     });
     let answers: Vec<_> = answers.collect();
@@ -150,6 +152,7 @@ fn complete_to_1007_is_durable_to_1000() {
         ToSegment::Behind { .. }
         | ToSegment::Confirm(_)
         | ToSegment::Install(_)
+        | ToSegment::Locate(_)
         | ToSegment::Pull(_)
         | ToSegment::Pulled(_)
         | ToSegment::Read(_)
@@ -309,11 +312,13 @@ fn a_read_sees_its_read_point() {
         Report::Read { version, .. } => version.map(|record| record.lsn) == Some(nth(1)),
         Report::Confirmed { .. }
         | Report::Durable { .. }
+        | Report::Located { .. }
         | Report::Opened { .. }
         | Report::Overtaken { .. }
         | Report::ReadRefused { .. }
         | Report::Refused(_)
         | Report::Rejected { .. }
+        | Report::Settled { .. }
         | Report::Written { .. } => false,
     }));
     assert_eq!(vdl(&cluster, 0), nth(2));

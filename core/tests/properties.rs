@@ -314,7 +314,11 @@ fn schedules_reach_what_they_are_meant_to_reach() {
                 Report::Overtaken { .. } => overtaken += 1,
                 Report::Read { version, .. } => reads += usize::from(version.is_some()),
                 Report::Refused(_) => throttled += 1,
-                Report::ReadRefused { .. } | Report::Rejected { .. } | Report::Written { .. } => {}
+                Report::Located { .. }
+                | Report::ReadRefused { .. }
+                | Report::Rejected { .. }
+                | Report::Settled { .. }
+                | Report::Written { .. } => {}
             }
         }
     }
@@ -388,10 +392,16 @@ fn renamed_input(input: &WriterInput, group: PgId, renaming: &Permutation) -> Wr
         WriterInput::Resend { group: of, to } if *of == group => *to = renaming.of(*to),
         // The group of a read follows from its page, which the caller sees to.
         WriterInput::Read { from, .. } => *from = renaming.of(*from),
-        WriterInput::Confirm { .. }
+        WriterInput::Brief
+        | WriterInput::Confirm { .. }
+        | WriterInput::Expel { .. }
+        | WriterInput::Hold { .. }
+        | WriterInput::Locate { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
+        | WriterInput::ReceiveReader { .. }
         | WriterInput::Resend { .. }
+        | WriterInput::Step { .. }
         | WriterInput::Write { .. } => {}
     }
     renamed
@@ -404,7 +414,7 @@ fn renamed_effect(effect: &WriterEffect, group: PgId, renaming: &Permutation) ->
         WriterEffect::Report(Report::Rejected { group: of, from, .. }) if *of == group => {
             *from = renaming.of(*from);
         }
-        WriterEffect::Report(_) | WriterEffect::Send { .. } => {}
+        WriterEffect::Report(_) | WriterEffect::Send { .. } | WriterEffect::SendReader { .. } => {}
     }
     renamed
 }
@@ -445,10 +455,16 @@ fn check_renaming(
 
     let group = match input {
         WriterInput::Read { page, .. } => writer.geometry().group_of(*page),
-        WriterInput::Confirm { .. }
+        WriterInput::Brief
+        | WriterInput::Confirm { .. }
+        | WriterInput::Expel { .. }
+        | WriterInput::Hold { .. }
+        | WriterInput::Locate { .. }
         | WriterInput::Publish
         | WriterInput::Receive { .. }
+        | WriterInput::ReceiveReader { .. }
         | WriterInput::Resend { .. }
+        | WriterInput::Step { .. }
         | WriterInput::Write { .. } => group,
     };
     let mut renamed = writer.permute(group, renaming);

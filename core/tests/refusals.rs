@@ -9,22 +9,29 @@
 
 mod support;
 
-use quorate_core::consistency::ReadPoint;
+use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint, Scl};
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
 use quorate_core::epoch::{EPOCH_STEP_MAX, VolumeEpoch};
 use quorate_core::floor::Floor;
+use quorate_core::formula::Half;
 use quorate_core::geometry::{GROUPS_MAX, GeometryError, Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::hold::Holds;
+use quorate_core::id::{
+    Incarnation, InstanceId, PageId, PgId, Position, SegmentId, Ticket, WriteId,
+};
 use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::{Membership, Step, StepRefusal};
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
+    Append, Confirm, Install, Locate, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment,
+    ToWriter,
 };
 use quorate_core::quorum::{QuorumError, QuorumSet};
 use quorate_core::record::{Payload, Record};
 use quorate_core::refusal::Refusal;
+use quorate_core::rules::Sound;
 use quorate_core::segment::Segment;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_core::writer::{PhaseName, Writer};
@@ -50,13 +57,66 @@ fn history(index: usize) -> History {
     })
 }
 
+/// Returns the first membership, as the writer that installs `history` adopts it.
+fn membership(history: &History) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch())
+}
+
+fn of(history: Option<&History>) -> Option<Membership> {
+    history.map(membership)
+}
+
+fn ack(epoch: VolumeEpoch, scl: Scl) -> ToWriter {
+    ToWriter::Ack { epoch, incarnation: Incarnation::new(0), number: 0, scl }
+}
+
 /// Returns a segment of the first group that has installed the history of epoch number 0.
 fn segment() -> Segment {
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     let (promised, history) = (epoch(0), Some(history(0)));
-    let write = SegmentWrite { promised, history, ..SegmentWrite::default() };
+    let membership = of(history.as_ref());
+    let write = SegmentWrite { promised, history, membership, ..SegmentWrite::default() };
     image.apply(&write).unwrap();
     Segment::recover(image)
+}
+
+fn lsn(lsn: u64) -> Lsn {
+    Lsn::new(lsn)
+}
+
+fn pull(group: PgId, history: VolumeEpoch) -> Pull {
+    let (base, through, beyond) = (lsn(0), lsn(0), vec![]);
+    Pull { group, history, scl: scl(0), base, through, beyond }
+}
+
+/// Returns a segment that has discarded what newer versions supersede, up to LSN 12.
+fn collected() -> Segment {
+    let mut segment = segment();
+    give_durably(&mut segment, append(&[11, 12]));
+    let (epoch, vdl) = (epoch(0), vdl(12));
+    let floor = GarbageFloor::of(Pgmrpl::of(vdl, []), &Holds::new());
+    let told = Append { epoch, group: GROUP, vdl, floor, records: vec![] };
+    give_durably(&mut segment, ToSegment::Append(told));
+    step_durably(&mut segment, SegmentInput::Collect);
+    assert_eq!(segment.durable().base(), lsn(12));
+    assert_eq!(segment.durable().records(), [record(12)]);
+    assert_eq!(segment.durable().scl(), scl(12));
+    segment
+}
+
+fn give_durably(segment: &mut Segment, message: ToSegment) {
+    let from = Peer::Writer(epoch(0));
+    step_durably(segment, SegmentInput::Receive { from, message });
+}
+
+fn step_durably(segment: &mut Segment, input: SegmentInput) {
+    let mut effects = Vec::new();
+    segment.step(input, &mut effects);
+    for effect in effects {
+        if let SegmentEffect::Persist { id, .. } = effect {
+            segment.step(SegmentInput::Durable(id), &mut Vec::new());
+        }
+    }
 }
 
 /// Returns a record of epoch number 0 that a segment with that history takes: the first such LSN
@@ -76,7 +136,8 @@ fn record(lsn: u64) -> Record {
 }
 
 fn append_of(records: Vec<Record>) -> ToSegment {
-    ToSegment::Append(Append { epoch: epoch(0), group: GROUP, vdl: vdl(0), records })
+    let floor = GarbageFloor::ZERO;
+    ToSegment::Append(Append { epoch: epoch(0), group: GROUP, vdl: vdl(0), floor, records })
 }
 
 fn append(lsns: &[u64]) -> ToSegment {
@@ -84,11 +145,17 @@ fn append(lsns: &[u64]) -> ToSegment {
 }
 
 fn install(history: History) -> Install {
-    Install { group: GROUP, history, end: Lsn::ZERO }
+    Install { group: GROUP, membership: membership(&history), history, end: Lsn::ZERO, tip: None }
+}
+
+fn pulled_of(group: PgId, history: History, records: Vec<Record>) -> Pulled {
+    let membership = membership(&history);
+    let (end, base, after) = (lsn(0), lsn(0), lsn(0));
+    Pulled { group, history, end, tip: None, membership, vdl: vdl(0), base, after, records }
 }
 
 fn pulled(history: History, records: Vec<Record>) -> ToSegment {
-    ToSegment::Pulled(Pulled { group: GROUP, history, end: Lsn::ZERO, vdl: vdl(0), records })
+    ToSegment::Pulled(pulled_of(GROUP, history, records))
 }
 
 fn read(needed: u64) -> ToSegment {
@@ -110,6 +177,7 @@ fn give(segment: &mut Segment, message: ToSegment) -> Vec<SegmentEffect> {
         ToSegment::Append(_)
         | ToSegment::Confirm(_)
         | ToSegment::Install(_)
+        | ToSegment::Locate(_)
         | ToSegment::Read(_)
         | ToSegment::Seal(_) => Peer::Writer(epoch(0)),
     };
@@ -132,6 +200,7 @@ fn refusal_of(effects: &[SegmentEffect]) -> Option<Refusal> {
         SegmentEffect::SendWriter { message: ToWriter::Refused { refusal, .. }, .. }
         | SegmentEffect::Unusable(refusal) => Some(*refusal),
         SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
         | SegmentEffect::SendSegment { .. }
         | SegmentEffect::SendWriter { .. } => None,
     })
@@ -149,7 +218,7 @@ fn refused(mut segment: Segment, message: ToSegment) -> Refusal {
 /// Returns a segment that has promised epoch number 1 and not yet installed its history.
 fn sealed() -> Segment {
     let mut segment = segment();
-    accept(&mut segment, ToSegment::Seal(Seal { epoch: epoch(1), group: GROUP }));
+    accept(&mut segment, ToSegment::Seal(Seal { epoch: epoch(1), group: GROUP, at: None }));
     segment
 }
 
@@ -167,19 +236,42 @@ fn busy() -> Segment {
     segment
 }
 
+fn locate(target: u64) -> ToSegment {
+    let (epoch, ticket, target) = (epoch(0), Ticket::new(1), lsn(target));
+    ToSegment::Locate(Locate { epoch, group: GROUP, ticket, target, needed: lsn(11) })
+}
+
+/// Returns the history of a recovery that goes back from LSN 12 to LSN 11.
+fn gone_back() -> History {
+    let range = TruncationRange::backtrack(epoch(1), lsn(11), lsn(12), lsn(30));
+    history(0).with(range.unwrap())
+}
+
 /// Brings the refusal with this name about, in every way that there is.
 fn provoke(name: &str) -> Vec<Refusal> {
     let other = Record { payload: Payload { length: 9, checksum: 9 }, ..record(11) };
     let foreign = Record { group: OTHER, ..record(11) };
-    let seal = |epoch, group| ToSegment::Seal(Seal { epoch, group });
+    let seal = |epoch, group| ToSegment::Seal(Seal { epoch, group, at: None });
     match name {
         "Annulled" => vec![refused(segment(), append(&[10]))],
+        "Collected" => vec![
+            refused(collected(), {
+                let (epoch, ticket, page) = (epoch(0), Ticket::new(1), PageId::new(0));
+                let (read_point, needed) = (ReadPoint::at(vdl(11)), lsn(11));
+                ToSegment::Read(Read { epoch, group: GROUP, ticket, page, read_point, needed })
+            }),
+            refused(collected(), locate(11)),
+            // A recovery that goes back to what is discarded, from its writer or from a peer.
+            refused(collected(), ToSegment::Install(install(gone_back()))),
+            refused(collected(), pulled(gone_back(), vec![])),
+        ],
         "Behind" => vec![
             refused(sealed(), {
                 ToSegment::Append(Append {
                     epoch: epoch(1),
                     group: GROUP,
                     vdl: vdl(0),
+                    floor: GarbageFloor::ZERO,
                     records: vec![],
                 })
             }),
@@ -274,7 +366,8 @@ fn provoke(name: &str) -> Vec<Refusal> {
             refused(segment(), pulled(history(2), vec![])),
             refused(segment(), {
                 let beyond = [11, 12, 13].map(Lsn::new).to_vec();
-                ToSegment::Pull(Pull { group: GROUP, history: epoch(0), scl: scl(0), beyond })
+                let (history, scl, base, through) = (epoch(0), scl(0), lsn(0), lsn(0));
+                ToSegment::Pull(Pull { group: GROUP, history, scl, base, through, beyond })
             }),
         ],
         "Overloaded" => vec![
@@ -284,7 +377,8 @@ fn provoke(name: &str) -> Vec<Refusal> {
         "WrongGroup" => vec![
             refused(segment(), {
                 let (epoch, vdl) = (epoch(0), vdl(0));
-                ToSegment::Append(Append { epoch, group: OTHER, vdl, records: vec![] })
+                let floor = GarbageFloor::ZERO;
+                ToSegment::Append(Append { epoch, group: OTHER, vdl, floor, records: vec![] })
             }),
             refused(segment(), append_of(vec![foreign])),
             refused(segment(), seal(epoch(1), OTHER)),
@@ -297,16 +391,7 @@ fn provoke(name: &str) -> Vec<Refusal> {
                 let ToSegment::Read(read) = read(0) else { unreachable!() };
                 ToSegment::Read(Read { group: OTHER, ..read })
             }),
-            refused(segment(), {
-                let (history, vdl) = (history(0), vdl(0));
-                ToSegment::Pulled(Pulled {
-                    group: OTHER,
-                    history,
-                    end: Lsn::ZERO,
-                    vdl,
-                    records: vec![],
-                })
-            }),
+            refused(segment(), ToSegment::Pulled(pulled_of(OTHER, history(0), vec![]))),
             refused(segment(), pulled(history(0), vec![foreign])),
         ],
         unknown => panic!("nothing here brings {unknown} about"),
@@ -323,6 +408,7 @@ fn check_contents(refusal: Refusal) {
         Refusal::BeyondLimit { lsn, limit } => {
             assert_eq!((lsn, limit), (Lsn::new(15), Lsn::new(14)));
         }
+        Refusal::Collected { base } => assert_eq!(base, Lsn::new(12)),
         Refusal::Conflict { lsn } => assert_eq!(lsn, Lsn::new(11)),
         Refusal::EpochAhead { heard } => assert_eq!(heard, epoch(0)),
         Refusal::Fenced { promised } => assert_eq!(promised, epoch(1)),
@@ -364,8 +450,7 @@ fn a_refusal_names_the_request() {
 /// What can't be answered must be dropped: a pull of another group, or one that a writer sends.
 #[test]
 fn a_pull_that_nobody_can_have_sent_is_dropped() {
-    let pull =
-        |group| ToSegment::Pull(Pull { group, history: epoch(0), scl: scl(0), beyond: vec![] });
+    let pull = |group| ToSegment::Pull(pull(group, epoch(0)));
     let mut segment = segment();
     let before = segment.clone();
     assert_eq!(give(&mut segment, pull(OTHER)), []);
@@ -379,7 +464,7 @@ fn a_pull_that_nobody_can_have_sent_is_dropped() {
 /// A segment whose history is older would annul nothing of what it sends: it says so instead.
 #[test]
 fn a_pull_from_a_segment_that_is_behind_is_answered_with_behind() {
-    let pull = Pull { group: GROUP, history: epoch(1), scl: scl(0), beyond: vec![] };
+    let pull = pull(GROUP, epoch(1));
     let effects = give(&mut segment(), ToSegment::Pull(pull));
     let message = ToSegment::Behind { group: GROUP, history: epoch(0) };
     assert_eq!(effects, [SegmentEffect::SendSegment { to: at(1), message }]);
@@ -392,7 +477,9 @@ fn command(writer: &mut Writer, input: WriterInput) -> Option<CommandRefusal> {
     writer.step(input, &mut effects);
     effects.into_iter().find_map(|effect| match effect {
         WriterEffect::Report(Report::Refused(refusal)) => Some(refusal),
-        WriterEffect::Report(_) | WriterEffect::Send { .. } => None,
+        WriterEffect::Report(_) | WriterEffect::Send { .. } | WriterEffect::SendReader { .. } => {
+            None
+        }
     })
 }
 
@@ -431,6 +518,12 @@ fn exhausted() -> Limits {
 /// Brings `wanted` about, in every way that there is.
 fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
     match wanted {
+        CommandRefusal::Collected { .. } => {
+            let mut cluster = written_cluster();
+            let hold = WriterInput::Hold { holds: Holds::new() };
+            assert_eq!(command(&mut cluster.writers[0], hold), None);
+            vec![command(&mut cluster.writers[0], locate_command(lsn(0)))]
+        }
         CommandRefusal::Empty => vec![command(&mut open_writer(TIGHT), write(0))],
         CommandRefusal::Fenced { .. } => {
             commands().map(|input| command(&mut overtaken_writer(), input)).to_vec()
@@ -438,15 +531,55 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
         CommandRefusal::HistoryFull => {
             // No segment that obeys its bound answers so.
             let mut sealing = Writer::open(epoch(2), geometry(1, TIGHT), &mut Vec::new());
-            let (geometry, history) = (geometry(1, TIGHT), history(1));
-            let answer =
-                SealAnswer { geometry, history, scl: scl(0), vdl: vdl(0), records: vec![] };
+            let history = history(1);
+            let answer = SealAnswer {
+                geometry: geometry(1, TIGHT),
+                incarnation: Incarnation::new(0),
+                membership: membership(&history),
+                history,
+                scl: scl(0),
+                vdl: vdl(0),
+                records: vec![],
+                anchor: None,
+                aside: None,
+            };
             let message = ToWriter::Sealed { epoch: epoch(2), answer };
             let receive =
                 |from| WriterInput::Receive { group: GROUP, from, message: message.clone() };
             let given = [0, 1, 2].map(|index| command(&mut sealing, receive(at(index))));
             assert_eq!((given[0], given[1]), (None, None));
             vec![given[2]]
+        }
+        CommandRefusal::NotConsistent { .. } => {
+            let mut cluster = written_cluster();
+            cluster.command(0, locate_command(lsn(5))).unwrap();
+            cluster.settle().unwrap();
+            vec![cluster.reports().into_iter().find_map(refused_command)]
+        }
+        CommandRefusal::Superseded => {
+            let mut cluster = written_cluster();
+            cluster.command(0, locate_command(lsn(0))).unwrap();
+            cluster.settle().unwrap();
+            let located = cluster.reports().into_iter().find_map(|(_, report)| {
+                if let Report::Located { backtrack, .. } = report { Some(backtrack) } else { None }
+            });
+            // Another writer opens in between.
+            cluster.recover().unwrap();
+            cluster.settle().unwrap();
+            let (geometry, mut effects) = (geometry(1, TIGHT), Vec::new());
+            let located = located.unwrap();
+            let mut late = Writer::open_at(Sound, epoch(9), geometry, &[], located, &mut effects);
+            let given = [0, 1, 2].map(|index| {
+                let answer = cluster.nodes[index].machine.report();
+                let message = ToWriter::Sealed { epoch: epoch(9), answer };
+                let from = at(index);
+                command(&mut late, WriterInput::Receive { group: GROUP, from, message })
+            });
+            assert_eq!((given[0], given[1]), (None, None));
+            vec![given[2]]
+        }
+        CommandRefusal::TargetAhead => {
+            vec![command(&mut open_writer(TIGHT), locate_command(lsn(99)))]
         }
         CommandRefusal::NotOpen => {
             let mut sealing = Writer::open(epoch(0), geometry(1, TIGHT), &mut Vec::new());
@@ -468,11 +601,13 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 Report::Refused(refusal) => Some(refusal),
                 Report::Confirmed { .. }
                 | Report::Durable { .. }
+                | Report::Located { .. }
                 | Report::Opened { .. }
                 | Report::Overtaken { .. }
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
                 | Report::Rejected { .. }
+                | Report::Settled { .. }
                 | Report::Written { .. } => None,
             });
             vec![written, recovered]
@@ -486,6 +621,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             assert_eq!(command(&mut cluster.writers[0], input.clone()), None);
             vec![command(&mut open_writer(TIGHT), input)]
         }
+        CommandRefusal::Step(refusal) => provoke_step(refusal),
         CommandRefusal::Throttled => {
             let mut writer = open_writer(TIGHT);
             assert_eq!(command(&mut writer, write(3)), None);
@@ -501,6 +637,45 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             ]
         }
     }
+}
+
+/// Brings the refusal of a step about that a writer can give when it has just opened; the others
+/// are brought about where memberships are tested.
+fn provoke_step(wanted: StepRefusal) -> Vec<Option<CommandRefusal>> {
+    let mut writer = open_writer(TIGHT);
+    let step = |group, step| WriterInput::Step { group, step };
+    let joins = SegmentId { position: at(6), incarnation: Incarnation::new(1) };
+    let replace = |old| step(GROUP, Step::Replace { old: at(old), new: joins });
+    match wanted {
+        StepRefusal::Nothing => vec![
+            command(&mut writer, step(GROUP, Step::Finish(Half::Older))),
+            command(&mut writer, step(GROUP, Step::Revert(Half::Older))),
+            command(&mut writer, step(OTHER, Step::Finish(Half::Older))),
+            command(&mut writer, replace(7)),
+        ],
+        StepRefusal::Unsettled => {
+            assert_eq!(command(&mut writer, replace(5)), None);
+            vec![command(&mut writer, replace(4))]
+        }
+        StepRefusal::Burnt | StepRefusal::NotHydrated | StepRefusal::Quorums => vec![],
+    }
+}
+
+fn locate_command(target: Lsn) -> WriterInput {
+    WriterInput::Locate { ticket: Ticket::new(1), target }
+}
+
+/// Returns a cluster in which a mini-transaction of two records is durable.
+fn written_cluster() -> Cluster<Sound> {
+    let mut cluster = Cluster::opened(geometry(1, TIGHT));
+    cluster.write(0, &[0, 1]).unwrap();
+    cluster.settle().unwrap();
+    cluster.reports();
+    cluster
+}
+
+fn refused_command((_, report): (usize, Report)) -> Option<CommandRefusal> {
+    if let Report::Refused(refusal) = report { Some(refusal) } else { None }
 }
 
 fn installing_writer() -> Writer {
@@ -521,13 +696,19 @@ fn installing_writer() -> Writer {
 #[test]
 fn every_command_refusal_can_be_brought_about() {
     let all = [
+        CommandRefusal::Collected { floor: lsn(6) },
         CommandRefusal::Empty,
         CommandRefusal::Fenced { by: epoch(1) },
         CommandRefusal::HistoryFull,
+        CommandRefusal::NotConsistent { nearest: lsn(0) },
         CommandRefusal::NotOpen,
         CommandRefusal::OutOfLsns,
         CommandRefusal::Oversized,
         CommandRefusal::ReadPointAhead,
+        CommandRefusal::Step(StepRefusal::Nothing),
+        CommandRefusal::Step(StepRefusal::Unsettled),
+        CommandRefusal::Superseded,
+        CommandRefusal::TargetAhead,
         CommandRefusal::Throttled,
         CommandRefusal::UnknownSegment,
     ];
@@ -542,9 +723,9 @@ fn every_command_refusal_can_be_brought_about() {
 #[test]
 fn answers_from_nowhere_change_nothing() {
     let writer = open_writer(TIGHT);
-    let ack = ToWriter::Ack { epoch: epoch(0), scl: scl(14) };
-    let of_another = ToWriter::Ack { epoch: epoch(1), scl: scl(14) };
-    let cases = [(OTHER, at(0), &ack), (GROUP, at(6), &ack), (GROUP, at(0), &of_another)];
+    let of_this = ack(epoch(0), scl(14));
+    let of_another = ack(epoch(1), scl(14));
+    let cases = [(OTHER, at(0), &of_this), (GROUP, at(6), &of_this), (GROUP, at(0), &of_another)];
     for (group, from, message) in cases {
         let mut given = writer.clone();
         let mut effects = Vec::new();
@@ -584,6 +765,11 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
     };
     let mut image = SegmentImage::create(GROUP, geometry(2, TIGHT)).unwrap();
     match wanted {
+        CorruptImage::Base => {
+            let (promised, vdl, base) = (epoch(0), vdl(0), lsn(1));
+            let write = SegmentWrite { promised, vdl, base, ..SegmentWrite::default() };
+            vec![image.apply(&write)]
+        }
         CorruptImage::Conflict { .. } => {
             let other = Record { cpl: false, ..record(11) };
             vec![apply(&mut image, None, vec![record(11), other])]
@@ -618,6 +804,7 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
 fn every_corrupt_image_is_recognised() {
     let lsn = Lsn::new(11);
     let all = [
+        CorruptImage::Base,
         CorruptImage::Conflict { lsn },
         CorruptImage::Full,
         CorruptImage::History,

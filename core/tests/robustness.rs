@@ -12,16 +12,20 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
-use quorate_core::consistency::ReadPoint;
+use quorate_core::consistency::{GarbageFloor, Pgmrpl, ReadPoint};
 use quorate_core::effect::{SegmentEffect, SegmentInput, SegmentWrite, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
+use quorate_core::hold::Holds;
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{
-    Append, Confirm, Install, Peer, Pull, Pulled, Read, Seal, SealAnswer, ToSegment, ToWriter,
+    Append, Aside, Confirm, Install, Locate, Peer, Place, Pull, Pulled, Read, Seal, SealAnswer,
+    ToSegment, ToWriter,
 };
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Change, Payload, Record};
 use quorate_core::refusal::Refusal;
 use quorate_core::segment::Segment;
@@ -149,29 +153,51 @@ fn unlikely_history() -> impl Strategy<Value = History> {
         }
         ranges
             .into_iter()
-            .filter_map(|(epoch, after, through)| TruncationRange::new(epoch, after, through))
+            .filter_map(|(epoch, after, through)| {
+                // Now and then one that goes back.
+                let tip = Lsn::new(after.get().saturating_add(1 + epoch.counter() % 3));
+                let back = TruncationRange::backtrack(epoch, after, tip, through);
+                back.filter(|_| through.get() % 3 == 0)
+                    .or_else(|| TruncationRange::new(epoch, after, through))
+            })
             .fold(History::new(), |history, range| history.with(range))
     })
 }
 
 fn any_append() -> impl Strategy<Value = Append> {
-    (any_epoch(), any_group(), any_number()).prop_flat_map(|(epoch, group, number)| {
+    let parts = (any_epoch(), any_group(), any_number(), any_number());
+    parts.prop_flat_map(|(epoch, group, number, floors)| {
         any_records(epoch).prop_map(move |records| Append {
             epoch,
             group,
             vdl: vdl(number),
+            floor: floor(floors.min(number)),
             records,
         })
     })
 }
 
+/// Returns the first membership, as the writer that installs `history` adopts it.
+fn membership(history: &History) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(history.epoch())
+}
+
+fn floor(number: u64) -> GarbageFloor {
+    GarbageFloor::of(Pgmrpl::of(vdl(number), []), &Holds::new())
+}
+
 fn any_pulled() -> impl Strategy<Value = Pulled> {
-    (any_group(), any_history(), any_number()).prop_flat_map(|(group, history, number)| {
+    let parts = (any_group(), any_history(), any_number(), any_lsn(), any_lsn());
+    parts.prop_flat_map(|(group, history, number, base, after)| {
         any_records(history.epoch()).prop_map(move |records| Pulled {
             end: history.after(),
+            tip: history.branch().map(|branch| branch.tip()),
             group,
             history: history.clone(),
+            membership: membership(&history),
             vdl: vdl(number),
+            base,
+            after,
             records,
         })
     })
@@ -194,25 +220,33 @@ fn any_to_segment() -> impl Strategy<Value = ToSegment> {
         1 => (any_epoch(), any_group(), any_ticket())
             .prop_map(|(epoch, group, ticket)| Confirm { epoch, group, ticket })
             .prop_map(ToSegment::Confirm),
-        3 => (any_group(), any_history())
-            .prop_map(|(group, history)| {
-                let end = history.after();
-                ToSegment::Install(Install { group, history, end })
-            }),
-        1 => (any_group(), any_epoch(), any_number(), vec(any_lsn(), 0..4))
-            .prop_map(|(group, history, end, beyond)| {
-                ToSegment::Pull(Pull { group, history, scl: scl(end), beyond })
+        3 => (any_group(), any_history(), any_history()).prop_map(|(group, history, other)| {
+            // Now and then the membership of another epoch.
+            let of = if other.ranges().len() > 1 { &history } else { &other };
+            let (end, membership) = (history.after(), membership(of));
+            let tip = history.branch().map(|branch| branch.tip());
+            ToSegment::Install(Install { group, history, end, tip, membership })
+        }),
+        1 => (any_group(), any_epoch(), any_number(), any_lsn(), any_lsn(), vec(any_lsn(), 0..4))
+            .prop_map(|(group, history, end, base, through, beyond)| {
+                ToSegment::Pull(Pull { group, history, scl: scl(end), base, through, beyond })
             }),
         4 => any_pulled().prop_map(ToSegment::Pulled),
         1 => any_read().prop_map(ToSegment::Read),
-        2 => (any_epoch(), any_group())
-            .prop_map(|(epoch, group)| ToSegment::Seal(Seal { epoch, group })),
+        1 => (any_epoch(), any_group(), any_ticket(), any_lsn(), any_lsn()).prop_map(
+            |(epoch, group, ticket, target, needed)| {
+                ToSegment::Locate(Locate { epoch, group, ticket, target, needed })
+            },
+        ),
+        2 => (any_epoch(), any_group(), option::of(any_lsn()))
+            .prop_map(|(epoch, group, at)| ToSegment::Seal(Seal { epoch, group, at })),
     ]
 }
 
 fn any_segment_input() -> impl Strategy<Value = SegmentInput> {
     prop_oneof![
         3 => (0..5u64).prop_map(|id| SegmentInput::Durable(WriteId::new(id))),
+        1 => Just(SegmentInput::Collect),
         1 => any_position().prop_map(|from| SegmentInput::Pull { from }),
         6 => (any_peer(), any_to_segment())
             .prop_map(|(from, message)| SegmentInput::Receive { from, message }),
@@ -233,13 +267,15 @@ fn check_segment_step(segment: &mut Segment, input: SegmentInput) -> TestCaseRes
     for effect in effects {
         let SegmentEffect::SendWriter { to, message } = effect else { continue };
         match message {
-            ToWriter::Ack { epoch, scl } => {
+            ToWriter::Ack { epoch, scl, .. } => {
                 prop_assert_eq!(to, epoch);
                 prop_assert_eq!([segment.heard(), durable.promised()], [epoch; 2]);
                 prop_assert_eq!(durable.history().epoch(), epoch);
                 prop_assert!(scl <= durable.scl());
             }
-            ToWriter::Confirmed { epoch, .. } | ToWriter::Read { epoch, .. } => {
+            ToWriter::Confirmed { epoch, .. }
+            | ToWriter::Located { epoch, .. }
+            | ToWriter::Read { epoch, .. } => {
                 prop_assert_eq!([segment.heard(), durable.history().epoch()], [epoch; 2]);
             }
             ToWriter::Sealed { epoch, .. } => prop_assert!(durable.promised() >= epoch),
@@ -271,7 +307,8 @@ proptest! {
     ) {
         let mut image = SegmentImage::create(PgId::new(0), small()).unwrap();
         let (promised, history) = (epoch(1), Some(installed()));
-        let write = SegmentWrite { promised, history, ..SegmentWrite::default() };
+        let membership = Some(membership(&installed()));
+        let write = SegmentWrite { promised, history, membership, ..SegmentWrite::default() };
         image.apply(&write).unwrap();
         let mut segment = Segment::recover(image);
         for input in inputs {
@@ -302,14 +339,23 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
 fn any_seal_answer(known: VolumeGeometry) -> impl Strategy<Value = SealAnswer> {
     let foreign = geometry(1, WIDE);
     let shape = prop_oneof![9 => Just(known), 1 => Just(foreign)];
-    (shape, any_history(), any_number(), any_number()).prop_flat_map(
-        |(geometry, history, end, number)| {
+    let anchor = option::of((any_lsn(), any_lsn()));
+    (shape, any_history(), any_number(), any_number(), anchor).prop_flat_map(
+        |(geometry, history, end, number, anchor)| {
             any_records(history.epoch()).prop_map(move |records| SealAnswer {
                 geometry,
                 history: history.clone(),
+                incarnation: Incarnation::new(0),
+                membership: membership(&history),
                 scl: scl(end),
                 vdl: vdl(number),
+                aside: (number % 2 == 0).then(|| Aside {
+                    scl: scl(number),
+                    vdl: vdl(end),
+                    records: records.clone(),
+                }),
                 records,
+                anchor,
             })
         },
     )
@@ -319,9 +365,19 @@ fn any_to_writer(own: VolumeEpoch) -> impl Strategy<Value = ToWriter> {
     let epoch = || prop_oneof![7 => Just(own), 1 => any_epoch()];
     prop_oneof![
         6 => (epoch(), any_number())
-            .prop_map(|(epoch, end)| ToWriter::Ack { epoch, scl: scl(end) }),
+            .prop_map(|(epoch, end)| {
+                let incarnation = Incarnation::new(0);
+                ToWriter::Ack { epoch, incarnation, number: 0, scl: scl(end) }
+            }),
         2 => (epoch(), any_ticket())
-            .prop_map(|(epoch, ticket)| ToWriter::Confirmed { epoch, ticket }),
+            .prop_map(|(epoch, ticket)| {
+                ToWriter::Confirmed { epoch, incarnation: Incarnation::new(0), ticket }
+            }),
+        2 => (epoch(), any_ticket(), any_lsn(), any_lsn(), option::of(any_lsn())).prop_map(
+            |(epoch, ticket, end, cpl, tip)| {
+                ToWriter::Located { epoch, ticket, place: Place { end, cpl, tip } }
+            },
+        ),
         1 => (epoch(), any_ticket(), any_page(), any_number(), option::of(any_record()))
             .prop_map(|(epoch, ticket, page, number, version)| {
                 let read_point = ReadPoint::at(vdl(number));
@@ -344,6 +400,8 @@ fn any_writer_input(own: VolumeEpoch) -> impl Strategy<Value = WriterInput> {
     let read_point = option::of(any_number().prop_map(|n| ReadPoint::at(vdl(n))));
     prop_oneof![
         1 => any_ticket().prop_map(|ticket| WriterInput::Confirm { ticket }),
+        1 => (any_ticket(), any_lsn())
+            .prop_map(|(ticket, target)| WriterInput::Locate { ticket, target }),
         1 => Just(WriterInput::Publish),
         1 => (any_ticket(), any_page(), read_point, any_position()).prop_map(
             |(ticket, page, read_point, from)| WriterInput::Read { ticket, page, read_point, from },

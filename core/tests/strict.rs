@@ -4,7 +4,7 @@
 use quorate_core::effect::{Report, SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position, Ticket};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::message::{Peer, ToWriter};
 use quorate_core::quorum::QuorumSet;
@@ -39,7 +39,9 @@ fn opened() -> Writer {
                             writer
                                 .step(WriterInput::Receive { group, from, message }, &mut effects);
                         }
-                        SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                        SegmentEffect::SendReader { .. }
+                        | SegmentEffect::SendSegment { .. }
+                        | SegmentEffect::Unusable(_) => {}
                     }
                 }
             }
@@ -68,7 +70,11 @@ fn confirmed(answer: &ToWriter) -> Vec<WriterEffect> {
 #[test]
 fn answers_to_the_last_question_confirm_it() {
     let ticket = Ticket::new(2);
-    let effects = confirmed(&ToWriter::Confirmed { epoch: epoch(5), ticket });
+    let effects = confirmed(&ToWriter::Confirmed {
+        epoch: epoch(5),
+        incarnation: Incarnation::new(0),
+        ticket,
+    });
     let is_confirmed = |effect: &WriterEffect| {
         let WriterEffect::Report(report) = effect else { return false };
         matches!(report, Report::Confirmed { ticket: of, .. } if *of == ticket)
@@ -80,11 +86,25 @@ fn answers_to_the_last_question_confirm_it() {
 /// one was asked (edge 52).
 #[test]
 fn late_answers_to_an_earlier_question_confirm_nothing() {
-    assert!(confirmed(&ToWriter::Confirmed { epoch: epoch(5), ticket: Ticket::new(1) }).is_empty());
+    assert!(
+        confirmed(&ToWriter::Confirmed {
+            epoch: epoch(5),
+            incarnation: Incarnation::new(0),
+            ticket: Ticket::new(1)
+        })
+        .is_empty()
+    );
 }
 
 /// An answer to the epoch before says nothing about this one (edge 28).
 #[test]
 fn answers_of_another_epoch_confirm_nothing() {
-    assert!(confirmed(&ToWriter::Confirmed { epoch: epoch(4), ticket: Ticket::new(2) }).is_empty());
+    assert!(
+        confirmed(&ToWriter::Confirmed {
+            epoch: epoch(4),
+            incarnation: Incarnation::new(0),
+            ticket: Ticket::new(2)
+        })
+        .is_empty()
+    );
 }

@@ -2,13 +2,14 @@
 //! stopped a segment, or let its state grow without bound.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId, Position, WriteId};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Peer, Pulled, Seal, ToSegment};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::{Payload, Record};
@@ -32,14 +33,17 @@ fn history() -> History {
     History::new().with(TruncationRange::new(E, Lsn::ZERO, Lsn::new(4)).unwrap())
 }
 
+fn membership() -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(E)
+}
+
 /// A segment that has installed epoch E: LSNs from 5 on may be written.
 fn segment(limits: Limits) -> Segment {
     let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, limits).unwrap();
     let mut segment = Segment::recover(SegmentImage::create(G, geometry).unwrap());
-    give(
-        &mut segment,
-        ToSegment::Install(Install { group: G, history: history(), end: Lsn::ZERO }),
-    );
+    let (history, membership) = (history(), membership());
+    let install = Install { group: G, history, end: Lsn::ZERO, tip: None, membership };
+    give(&mut segment, ToSegment::Install(install));
     segment.step(SegmentInput::Durable(WriteId::new(0)), &mut Vec::new());
     segment
 }
@@ -68,18 +72,23 @@ fn record(lsn: u64, page: u64) -> Record {
 }
 
 fn append(record: Record) -> ToSegment {
-    ToSegment::Append(Append { epoch: E, group: G, vdl: Vdl::ZERO, records: vec![record] })
+    ToSegment::Append(Append {
+        epoch: E,
+        group: G,
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records: vec![record],
+    })
 }
 
 fn pulled(record: Record) -> ToSegment {
     let records = vec![record];
-    ToSegment::Pulled(Pulled {
-        group: G,
-        history: history(),
-        end: Lsn::ZERO,
-        vdl: Vdl::ZERO,
-        records,
-    })
+    let (history, membership) = (history(), membership());
+    let (end, vdl) = (Lsn::ZERO, Vdl::ZERO);
+    let (base, after) = (Lsn::ZERO, Lsn::ZERO);
+    let pulled =
+        Pulled { group: G, history, end, tip: None, membership, vdl, base, after, records };
+    ToSegment::Pulled(pulled)
 }
 
 fn sync(segment: &mut Segment) {
@@ -127,7 +136,7 @@ fn seals_in_flight_are_bounded() {
     let mut segment = segment(limits());
     for counter in 2..100 {
         let epoch = VolumeEpoch::new(counter, InstanceId::new(1));
-        give(&mut segment, ToSegment::Seal(Seal { epoch, group: G }));
+        give(&mut segment, ToSegment::Seal(Seal { epoch, group: G, at: None }));
     }
     // As many again as appends may have, so that appends can't keep a recovery out.
     assert!(segment.pending().len() <= 4, "{} writes under way", segment.pending().len());

@@ -5,6 +5,8 @@ use std::fmt;
 use quorate_core::id::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::reader::ReaderStep;
+
 /// One step. Segments are named by group and position, writers by the order of their epochs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Action {
@@ -21,6 +23,20 @@ pub enum Action {
     Ask {
         /// The writer.
         writer: u8,
+    },
+    /// An open writer locates a point of the log, and the next writer starts to go there.
+    Backtrack {
+        /// The writer that locates.
+        writer: u8,
+        /// The LSN.
+        target: u8,
+    },
+    /// A segment discards what its garbage floor allows.
+    Collect {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
     },
     /// A segment crashes and restarts.
     Crash {
@@ -60,6 +76,13 @@ pub enum Action {
         /// Position of the segment.
         position: u8,
     },
+    /// The disk of a segment is lost, and an empty one takes its place.
+    Lose {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
     /// An open writer tells the VDL.
     Publish {
         /// The writer.
@@ -74,6 +97,8 @@ pub enum Action {
         /// The one that answers.
         from: u8,
     },
+    /// Something of, or about, the reader.
+    Reader(ReaderStep),
     /// The next writer starts its recovery.
     Recover,
     /// A writer sends a segment again what it may lack.
@@ -84,6 +109,13 @@ pub enum Action {
         group: u8,
         /// Position of the segment.
         position: u8,
+    },
+    /// An open writer takes a step of a membership change.
+    Step {
+        /// The writer.
+        writer: u8,
+        /// Which of the configuration's steps.
+        step: u8,
     },
     /// A write of a segment is synced and reported durable.
     Sync {
@@ -114,6 +146,16 @@ impl fmt::Display for Action {
                 write!(out, "answer {index} of g{group}{} arrives", name(position))
             }
             Self::Ask { writer } => write!(out, "writer {} gets a strict read", nth(writer)),
+            Self::Backtrack { writer, target } => {
+                write!(
+                    out,
+                    "the next writer starts, to go where writer {} says {target} is",
+                    nth(writer)
+                )
+            }
+            Self::Collect { group, position } => {
+                write!(out, "g{group}{} discards old versions", name(position))
+            }
             Self::Crash { group, position, survivors, torn } => {
                 let tail = if torn { ", the next one torn" } else { "" };
                 write!(out, "g{group}{} crashes, {survivors} writes survive{tail}", name(position))
@@ -131,14 +173,19 @@ impl fmt::Display for Action {
             Self::Gossip { group, position } => {
                 write!(out, "the answer to its pull reaches g{group}{}", name(position))
             }
+            Self::Lose { group, position } => {
+                write!(out, "g{group}{} loses its disk", name(position))
+            }
             Self::Publish { writer } => write!(out, "writer {} tells its VDL", nth(writer)),
             Self::Pull { group, into, from } => {
                 write!(out, "g{group}{} pulls from {}", name(into), name(from))
             }
+            Self::Reader(step) => step.fmt(out),
             Self::Recover => write!(out, "the next writer starts"),
             Self::Resend { writer, group, position } => {
                 write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
             }
+            Self::Step { writer, step } => write!(out, "writer {} takes step {step}", nth(writer)),
             Self::Sync { group, position, index } => {
                 write!(out, "write {index} of g{group}{} is durable", name(position))
             }

@@ -2,8 +2,18 @@
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
+use quorate_core::hold::{HoldName, Holds};
 use quorate_core::id::InstanceId;
+use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
+
+mod backtracks;
+mod list;
+mod readers;
+mod scripts;
+
+pub use list::ALL;
 
 /// How much happens in one step of a model.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,6 +34,61 @@ impl Granularity {
             Self::Split => "split",
         }
     }
+}
+
+/// One thing that happens before an exploration starts: a start state is reached by the core
+/// itself, so it is reachable. Sets of segments are bits by position.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scripted {
+    /// All appends of the writer reach these segments.
+    Append {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// The writer's newest install reaches these segments.
+    Install {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// The disks of these segments are lost, and empty ones come in their place.
+    Lose {
+        /// The segments.
+        of: u8,
+    },
+    /// A segment pulls from another.
+    Pull {
+        /// The one that asks.
+        into: u8,
+        /// The one that answers.
+        from: u8,
+    },
+    /// The next writer starts.
+    Recover,
+    /// The writer's seal reaches these segments.
+    Seal {
+        /// The writer.
+        writer: u8,
+        /// The segments.
+        to: u8,
+    },
+    /// The writer takes a step.
+    Step {
+        /// The writer.
+        writer: u8,
+        /// The step.
+        step: u8,
+    },
+    /// The writer writes.
+    Write {
+        /// The writer.
+        writer: u8,
+        /// The mini-transaction.
+        mtr: u8,
+    },
 }
 
 /// When a configuration is run.
@@ -66,6 +131,8 @@ pub struct Configuration {
     pub crashes: u8,
     /// Segments whose logs are damaged, in all.
     pub damages: u8,
+    /// Recoveries that go to a point of the log instead of its end, in all.
+    pub backtracks: u8,
     /// Whether segments pull from each other.
     pub gossip: bool,
     /// Whether gossip's request and answer are messages of their own that can be delayed.
@@ -76,6 +143,18 @@ pub struct Configuration {
     pub resend: bool,
     /// Strict reads in all.
     pub strict_reads: u8,
+    /// How often the reader, if there is one, may begin a stream.
+    pub attaches: u8,
+    /// Whether the reader caches pages. What it would read is judged in every state anyway.
+    pub caches: bool,
+    /// Whether messages of a stream arrive in order, as they do over one connection.
+    pub in_order: bool,
+    /// How often a writer may take the reader for dead.
+    pub expels: u8,
+    /// Whether writers raise the garbage floor and segments discard what is under it.
+    pub collect: bool,
+    /// A named floor at this LSN, for ever.
+    pub hold: Option<u64>,
     /// Whether all recoveries use one counter and differ in their instance only.
     pub one_counter: bool,
     /// Whether seals not yet delivered are lost once their writer has chosen. All that they could
@@ -83,6 +162,24 @@ pub struct Configuration {
     pub seals_stop: bool,
     /// Whether states that differ only in the names of segments count as one.
     pub symmetric: bool,
+    /// Segments beside the group's own: empty disks that may join it.
+    pub joining: usize,
+    /// Steps of a membership change to choose from.
+    pub steps: &'static [Step],
+    /// Steps in all.
+    pub steps_max: u8,
+    /// Disks that may be lost, in all.
+    pub losses: u8,
+    /// The segments whose first disks an operator swears never come back, as bits by position:
+    /// writers after the first are forced to open without them, `forced_writers` in all.
+    pub forced: u8,
+    /// How many writers are forced to open.
+    pub forced_writers: u8,
+    /// By position: only segments with the same number are treated alike by every membership that
+    /// can come about. None: all are.
+    pub roles: &'static [u8],
+    /// How the core gets to where the exploration starts.
+    pub script: &'static [Scripted],
     /// Whether any finished write, not only the oldest, may be reported durable first.
     pub any_order: bool,
 }
@@ -103,16 +200,37 @@ impl Configuration {
         history_ranges_max: 16,
         crashes: 0,
         damages: 0,
+        backtracks: 0,
         gossip: true,
         gossip_messages: false,
         publish: false,
         resend: false,
         strict_reads: 0,
+        attaches: 0,
+        caches: true,
+        in_order: false,
+        expels: 0,
+        collect: false,
+        hold: None,
         one_counter: false,
         seals_stop: false,
         symmetric: true,
         any_order: false,
+        joining: 0,
+        steps: &[],
+        steps_max: 0,
+        losses: 0,
+        forced: 0,
+        forced_writers: 0,
+        roles: &[],
+        script: &[],
     };
+
+    /// Returns the number of segments of a group, with those that may join.
+    #[must_use]
+    pub const fn members(&self) -> usize {
+        self.quorums.members().saturating_add(self.joining)
+    }
 
     /// Returns the volume's geometry.
     ///
@@ -134,9 +252,28 @@ impl Configuration {
         }
     }
 
+    /// Returns whether the members of a group can change.
+    #[must_use]
+    pub const fn has_changes(&self) -> bool {
+        self.steps_max > 0 || self.joining > 0 || self.losses > 0
+    }
+
     fn records_max(&self) -> u32 {
         let longest = self.mtrs.iter().map(|mtr| mtr.len()).max().unwrap_or(1);
         u32::try_from(longest).unwrap_or(1).saturating_mul(u32::from(self.writes)).max(1)
+    }
+
+    /// Returns what every writer is told to hold, as soon as it is open.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        let held = self.hold.map(|lsn| Holds::new().with(HoldName::Backtrack, Lsn::new(lsn)));
+        held.unwrap_or_default()
+    }
+
+    /// Returns the number of the writer with this epoch.
+    #[must_use]
+    pub fn number(&self, epoch: VolumeEpoch) -> Option<u8> {
+        (0..self.epochs).find(|index| self.epoch(*index) == epoch)
     }
 
     /// Returns the epoch of writer number `index`.
@@ -147,286 +284,6 @@ impl Configuration {
         VolumeEpoch::new(counter, InstanceId::new(number))
     }
 }
-
-const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
-    Ok(quorums) => quorums,
-    Err(_) => QuorumSet::AURORA,
-};
-
-const SMALLEST: QuorumSet = match QuorumSet::new(3, 2, 2) {
-    Ok(quorums) => quorums,
-    Err(_) => QuorumSet::AURORA,
-};
-
-/// Every configuration, in the order in which they are run.
-pub const ALL: &[Configuration] = &[
-    Configuration {
-        name: "write-split",
-        purpose: "two mini-transactions through one writer, every delivery, sync and answer apart",
-        granularity: Granularity::Split,
-        writes: 2,
-        gossip: false,
-        any_order: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "crash-split",
-        purpose: "segments that lose or tear what was not synced, and restart",
-        granularity: Granularity::Split,
-        writes: 2,
-        crashes: 1,
-        gossip: false,
-        any_order: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "zombie-e2r2",
-        purpose: "a recovery while the overtaken writer goes on, two mini-transactions",
-        epochs: 2,
-        writes: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "zombie-e3r1",
-        purpose: "two recoveries while the overtaken writers go on",
-        epochs: 3,
-        writes: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "mtr-e2",
-        purpose: "a recovery that cuts within a mini-transaction of two records",
-        epochs: 2,
-        writes: 1,
-        mtrs: &[&[0, 1]],
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "mtr-small",
-        purpose: "mini-transactions of two records before and after a recovery, on four segments",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0, 1]],
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "limit-e2",
-        purpose: "writers at their allocation limit",
-        epochs: 2,
-        writes: 3,
-        allocation_max: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "strict-e2",
-        purpose: "strict reads while another writer takes over",
-        epochs: 2,
-        writes: 1,
-        strict_reads: 1,
-        gossip: false,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "strict-two",
-        purpose: "two strict reads at once, on four segments (W=3, R=2), while a writer takes over",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 1,
-        strict_reads: 2,
-        gossip: false,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "one-counter",
-        purpose: "two recoveries whose epochs differ in the writer's instance only",
-        epochs: 3,
-        writes: 1,
-        one_counter: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "recovery-split",
-        purpose: "a recovery with every delivery, sync and answer apart",
-        granularity: Granularity::Split,
-        epochs: 2,
-        writes: 1,
-        gossip: false,
-        seals_stop: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "crash-recovery",
-        purpose: "segments that crash during a recovery, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        granularity: Granularity::Split,
-        epochs: 2,
-        writes: 1,
-        crashes: 1,
-        gossip: false,
-        any_order: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "history-e3r2",
-        purpose: "an older truncation that still matters, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 3,
-        writes: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "competing",
-        purpose: "three recoveries that compete, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 4,
-        writes: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "history-full",
-        purpose: "recoveries at the end of the history, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 4,
-        writes: 1,
-        history_ranges_max: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "damage-small",
-        purpose: "a segment whose log is damaged, repaired by gossip, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 3,
-        writes: 1,
-        damages: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "damage-twice",
-        purpose: "two logs damaged, or one twice before its repair, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 1,
-        damages: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "damage-e2",
-        purpose: "a segment whose log is damaged, repaired by gossip, on six segments",
-        epochs: 2,
-        writes: 1,
-        damages: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "two-groups",
-        purpose: "two groups of six, mini-transactions across them and an idle group, a recovery",
-        groups: 2,
-        epochs: 2,
-        writes: 1,
-        mtrs: &[&[0], &[0, 1]],
-        gossip: false,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "two-groups-e3",
-        purpose: "two groups of three (W=2, R=2), mini-transactions across them, two recoveries",
-        quorums: SMALLEST,
-        groups: 2,
-        epochs: 3,
-        writes: 1,
-        mtrs: &[&[0], &[0, 1]],
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "two-groups-r2",
-        purpose: "two groups of four (W=3, R=2), two mini-transactions, a recovery",
-        quorums: SMALL,
-        groups: 2,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0], &[1]],
-        gossip: false,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "gossip-messages",
-        purpose: "gossip whose requests and answers are delayed, on four segments (W=3, R=2)",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 1,
-        gossip_messages: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "resend-e2",
-        purpose: "writers that send again, and tell the VDL without writing, on four segments",
-        quorums: SMALL,
-        epochs: 2,
-        writes: 1,
-        publish: true,
-        resend: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "two-groups-e3-four",
-        purpose: "two groups of four (W=3, R=2), mini-transactions across them, two recoveries",
-        tier: Tier::Full,
-        quorums: SMALL,
-        groups: 2,
-        epochs: 3,
-        writes: 1,
-        mtrs: &[&[0, 1]],
-        gossip: false,
-        seals_stop: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "zombie-e3r2",
-        purpose: "two recoveries while the overtaken writers go on, two mini-transactions",
-        tier: Tier::Full,
-        epochs: 3,
-        writes: 2,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "zombie-e4r1",
-        purpose: "three recoveries that compete, on six segments",
-        tier: Tier::Full,
-        epochs: 4,
-        writes: 1,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "recovery-split-gossip",
-        purpose: "a recovery with every step apart and gossip, on four segments (W=3, R=2)",
-        tier: Tier::Full,
-        quorums: SMALL,
-        granularity: Granularity::Split,
-        epochs: 2,
-        writes: 1,
-        seals_stop: true,
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "mtr-e2r2",
-        purpose: "mini-transactions of two records before and after a recovery, on six segments",
-        tier: Tier::Full,
-        epochs: 2,
-        writes: 2,
-        mtrs: &[&[0, 1]],
-        ..Configuration::EMPTY
-    },
-    Configuration {
-        name: "publish-e3r1",
-        purpose: "writers that tell the VDL without writing, so that segments know it sooner",
-        tier: Tier::Full,
-        epochs: 3,
-        writes: 1,
-        publish: true,
-        ..Configuration::EMPTY
-    },
-];
 
 /// Returns the configuration called `name`.
 #[must_use]

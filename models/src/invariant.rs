@@ -18,6 +18,7 @@ pub mod completeness;
 pub mod durability;
 pub mod garbage;
 pub mod hostile;
+pub mod membership;
 pub mod monotone;
 pub mod one_writer;
 pub mod openable;
@@ -33,10 +34,12 @@ pub enum Property {
     Completeness,
     /// P1: what was acknowledged is found by every recovery from every read quorum.
     Durability,
-    /// P7: no truncated record comes back.
+    /// P7: no truncated record comes back, and nothing that may be needed is discarded.
     Garbage,
     /// Whatever a broken peer sends is refused and changes nothing.
     Hostile,
+    /// P8: every step of a membership change can be completed or taken back.
+    Membership,
     /// P5: what was told never goes back.
     Monotone,
     /// P2: one writer at a time.
@@ -55,11 +58,12 @@ pub enum Property {
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
         Self::Hostile,
+        Self::Membership,
         Self::Monotone,
         Self::OneWriter,
         Self::Openable,
@@ -77,6 +81,7 @@ impl Property {
             Self::Durability => "P1 durability",
             Self::Garbage => "P7 garbage",
             Self::Hostile => "bad input",
+            Self::Membership => "P8 membership",
             Self::Monotone => "P5 monotone",
             Self::OneWriter => "P2 one writer",
             Self::Openable => "openable",
@@ -104,7 +109,13 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
         return Some(Property::of_flaw(flaw));
     }
     let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
-    of_slots.or_else(|| of_quorums(world, state)).or_else(|| of_writers(world, state))
+    let kept = || (!garbage::is_kept(world, state)).then_some(Property::Garbage);
+    of_slots
+        .or_else(|| of_quorums(world, state))
+        .or_else(|| of_writers(world, state))
+        .or_else(|| membership::broken(world, state))
+        .or_else(kept)
+        .or_else(|| reads::broken_of_reader(world, state))
 }
 
 /// Evaluates the properties of a single segment, once for each distinct one.
@@ -137,7 +148,9 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         for (position, report) in reports.iter_mut().enumerate().take(world.members()) {
             *report = world.slot(state, world.slot_index(group, position)).report;
         }
-        reports.sort_unstable();
+        if !world.configuration.has_changes() {
+            reports.sort_unstable();
+        }
         for report in reports {
             key = combine(key, u64::from(report));
         }
@@ -146,7 +159,11 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
         let volume = world.volumes.get(state.volume);
         let mut groups = Vec::new();
         for group in 0..world.configuration.groups as usize {
-            groups.push(read_quorums(world, state, group));
+            groups.push(if world.configuration.has_changes() {
+                membership::answers(world, state, group)
+            } else {
+                read_quorums(world, state, group)
+            });
         }
         over_products(&groups, &mut Vec::new(), &mut |answers| judge(world, volume, answers))
     })
@@ -161,10 +178,11 @@ fn judge<R: Rules>(
     if !prefix::holds(volume, &choice) {
         return Some(Property::Prefix);
     }
-    if !durability::holds(volume, &choice) {
+    if !durability::holds(volume, &choice, &world.taken_back(&choice.found)) {
         return Some(Property::Durability);
     }
-    (!recovery::holds(volume, &choice)).then_some(Property::Recovery)
+    let installed = world.number_of(choice.found.epoch());
+    (!recovery::holds(volume, &choice, installed)).then_some(Property::Recovery)
 }
 
 /// Returns the reports of every smallest read quorum of a group.

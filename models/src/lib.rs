@@ -8,10 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod backtrack;
 pub mod configuration;
 mod intern;
 pub mod invariant;
 mod machine;
+mod reader;
+mod script;
 pub mod step;
 pub mod story;
 pub mod volume_spec;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use quorate_core::consistency::Vdl;
 use quorate_core::effect::{
     CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
@@ -10,7 +11,8 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::id::{PgId, WriteId};
 use quorate_core::image::{SegmentImage, Survivor};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::lsn::Lsn;
+use quorate_core::message::{Peer, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
@@ -19,10 +21,10 @@ use quorate_core::writer::PhaseName;
 
 use crate::configuration::Granularity;
 use crate::intern::hash_of;
-use crate::step::{from_segment, position_of, request_of, writer_message};
+use crate::step::position_of;
 use crate::volume_spec::Event;
 use crate::witness::Witness;
-use crate::world::{Slot, SlotOutcome, World, WriterOutcome};
+use crate::world::{Disk, Slot, SlotOutcome, World, WriterOutcome};
 
 impl<R: Rules> World<R> {
     /// Runs a segment with the disk that never fails: everything it submits is durable at once.
@@ -41,6 +43,7 @@ impl<R: Rules> World<R> {
                     SegmentEffect::Persist { id, .. } => {
                         inputs.push_back(SegmentInput::Durable(id));
                     }
+                    SegmentEffect::SendReader { .. } => {}
                     SegmentEffect::SendSegment { message, .. } => messages.push(message),
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
                     SegmentEffect::Unusable(refusal) => {
@@ -73,7 +76,9 @@ impl<R: Rules> World<R> {
                         }
                     }
                     SegmentEffect::SendWriter { to, message } => answers.push((to, message)),
-                    SegmentEffect::SendSegment { .. } | SegmentEffect::Unusable(_) => {}
+                    SegmentEffect::SendReader { .. }
+                    | SegmentEffect::SendSegment { .. }
+                    | SegmentEffect::Unusable(_) => {}
                 }
             }
             answers
@@ -108,7 +113,12 @@ impl<R: Rules> World<R> {
     ) {
         let after = slot.segment.durable();
         let saw = &self.witnesses;
-        saw.saw_if(after.records().len() < before.records().len(), Witness::Dropped);
+        let has_base = after.base() > before.base();
+        let has_less = after.records().len() < before.records().len();
+        saw.saw_if(has_less && !has_base, Witness::Dropped);
+        saw.saw_if(has_less && has_base, Witness::Discarded);
+        let is_taken = has_base && after.base() > before.scl().lsn();
+        saw.saw_if(is_taken, Witness::BaseTaken);
         let had_hole = before.records().last().is_some_and(|last| last.lsn > before.scl().lsn());
         saw.saw_if(had_hole && after.scl() > before.scl(), Witness::HoleFilled);
         let is_late = after.records().len() > before.records().len()
@@ -125,9 +135,18 @@ impl<R: Rules> World<R> {
                     );
                     saw.saw(Witness::of_refusal(refusal));
                 }
-                ToWriter::Confirmed { .. } | ToWriter::Read { .. } | ToWriter::Sealed { .. } => {}
+                ToWriter::Confirmed { .. }
+                | ToWriter::Located { .. }
+                | ToWriter::Read { .. }
+                | ToWriter::Sealed { .. } => {}
             }
         }
+    }
+
+    pub(crate) fn collect(&self, slot: u32) -> SlotOutcome {
+        self.memos.local.get_or(u64::from(slot) << 32 | 8, || {
+            self.step_slot(self.slots.get(slot).slot.clone(), SegmentInput::Collect)
+        })
     }
 
     pub(crate) fn deliver(&self, slot: u32, message: u32) -> SlotOutcome {
@@ -150,6 +169,8 @@ impl<R: Rules> World<R> {
                 let is_news = pulled.history.epoch() > slot.segment.durable().history().epoch();
                 self.witnesses.saw_if(is_news, Witness::GossipHistory);
                 self.witnesses.saw_if(!pulled.records.is_empty(), Witness::GossipRecord);
+                let last = pulled.records.last().map_or(pulled.base, |record| record.lsn);
+                self.witnesses.saw_if(last < pulled.base, Witness::BaseInParts);
             }
             self.step_slot(slot, from_segment(answer))
         })
@@ -190,13 +211,27 @@ impl<R: Rules> World<R> {
         let mut effects = Vec::new();
         let question = match input {
             WriterInput::Confirm { ticket } => Some(ticket),
-            WriterInput::Publish
+            WriterInput::Brief
+            | WriterInput::Expel { .. }
+            | WriterInput::Hold { .. }
+            | WriterInput::Locate { .. }
+            | WriterInput::Publish
             | WriterInput::Read { .. }
             | WriterInput::Receive { .. }
+            | WriterInput::ReceiveReader { .. }
             | WriterInput::Resend { .. }
+            | WriterInput::Step { .. }
             | WriterInput::Write { .. } => None,
         };
+        let was_open = machine.phase() == PhaseName::Open;
         machine.step(input, &mut effects);
+        if !was_open && machine.phase() == PhaseName::Open {
+            self.tell_holds(&mut machine);
+        }
+        let is_held = machine
+            .floor()
+            .is_some_and(|floor| machine.vdl().is_some_and(|vdl| floor.lsn() < vdl.lsn()));
+        self.witnesses.saw_if(is_held && self.configuration.collect, Witness::FloorHeld);
         let mut events = Vec::new();
         events.extend(question.map(Event::Asked));
         let mut written: Vec<Record> = Vec::new();
@@ -214,15 +249,19 @@ impl<R: Rules> World<R> {
                     events.push(Event::Confirmed(*ticket, read_point.lsn()));
                 }
                 Report::Durable { vdl } => events.push(Event::Durable(vdl.lsn())),
-                Report::Opened { vdl, .. } => events.push(Event::Opened(vdl.lsn())),
+                Report::Opened { vdl, .. } => {
+                    events.push(Event::Opened(vdl.lsn(), self.backtracks(&machine)));
+                }
                 Report::Written { .. } => {
                     events.push(Event::Written(std::mem::take(&mut written)));
                 }
-                Report::Overtaken { .. }
+                Report::Located { .. }
+                | Report::Overtaken { .. }
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
                 | Report::Refused(_)
-                | Report::Rejected { .. } => {}
+                | Report::Rejected { .. }
+                | Report::Settled { .. } => {}
             }
         }
         let has_grown = machine.history().is_some_and(|history| history.ranges().len() > 2);
@@ -235,7 +274,7 @@ impl<R: Rules> World<R> {
         if self.configuration.seals_stop && machine.phase() != PhaseName::Sealing {
             sent.retain(|sent| !matches!(sent.message, ToSegment::Seal(_)));
         }
-        let writer = self.intern_writer(machine, sent, &effects);
+        let writer = self.intern_writer(machine, sent, node.stream.clone(), &effects);
         let events = if events.is_empty() { 0 } else { self.events.intern((number, events)) };
         WriterOutcome { writer, events }
     }
@@ -246,8 +285,16 @@ impl<R: Rules> World<R> {
             Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
             Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
             Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
+            Report::Refused(CommandRefusal::Superseded) => self.witnesses.saw(Witness::Superseded),
+            Report::Refused(CommandRefusal::Step(_)) => self.witnesses.saw(Witness::StepRefused),
             Report::Refused(CommandRefusal::Throttled) => self.witnesses.saw(Witness::Throttled),
-            Report::Read { .. }
+            Report::Settled { membership, .. } => {
+                let is_joint = membership.quorums().as_single().is_none();
+                self.witnesses.saw_if(is_joint, Witness::SettledJoint);
+                self.witnesses.saw_if(!is_joint, Witness::SettledSingle);
+            }
+            Report::Located { .. }
+            | Report::Read { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
             | Report::Rejected { .. }
@@ -321,9 +368,21 @@ impl<R: Rules> World<R> {
         })
     }
 
-    /// Leaves of a segment's log its history and its first `kept` records, or nothing at all, which
-    /// are prefixes of a log that led to this state; it restarts knowing what it may have said.
-    /// Only where every write is durable at once.
+    /// The disk of a segment is lost, and an empty one takes its place.
+    pub(crate) fn lose(&self, slot: u32) -> SlotOutcome {
+        self.memos.local.get_or(u64::from(slot) << 32 | 9, || {
+            let mut slot = self.slots.get(slot).slot.clone();
+            let image = slot.segment.durable().lost(self.rules);
+            slot.segment = Segment::recover_under(self.rules, image.clone());
+            slot.disk = slot.disk.map(|_| Disk { image, writes: Vec::new() });
+            slot.inbox.clear();
+            SlotOutcome { slot: self.intern_slot(slot), replies: 0 }
+        })
+    }
+
+    /// Leaves of a segment's log its history and membership and its first `kept` records, or
+    /// nothing at all, which are prefixes of a log that led to this state; it restarts knowing what
+    /// it may have said. Only where every write is durable at once.
     pub(crate) fn damage(&self, slot: u32, kept: Option<u8>) -> SlotOutcome {
         let name = kept.map_or(u64::from(u8::MAX), u64::from);
         let key = u64::from(slot) << 32 | name << 8 | 7;
@@ -331,15 +390,25 @@ impl<R: Rules> World<R> {
             let mut slot = self.slots.get(slot).slot.clone();
             let image = slot.segment.durable();
             let floor = Some(Floor::of(image));
-            let Some(mut rest) = SegmentImage::create(image.group(), *image.geometry()) else {
+            // Its log's header, with its name, is whole: without it, the segment doesn't restart.
+            let (group, geometry) = (image.group(), *image.geometry());
+            let Some(mut rest) = SegmentImage::join(group, geometry, image.incarnation()) else {
                 return SlotOutcome { slot: u32::MAX, replies: 0 };
             };
             if let Some(kept) = kept {
+                let kept = usize::from(kept);
+                // What was discarded is gone: its base is left if all is left that it rests on.
+                let is_under = |record: &Record| record.lsn <= image.base();
+                let rests_on = image.records().partition_point(is_under);
+                let has_base = image.base() > Lsn::ZERO && kept >= rests_on;
                 let write = SegmentWrite {
                     promised: image.history().epoch(),
                     history: Some(image.history().clone()),
+                    membership: Some(*image.membership()),
                     end: image.end(),
-                    records: image.records().iter().take(usize::from(kept)).copied().collect(),
+                    vdl: if has_base { image.vdl() } else { Vdl::ZERO },
+                    records: image.records().iter().take(kept).copied().collect(),
+                    base: if has_base { image.base() } else { Lsn::ZERO },
                     ..SegmentWrite::default()
                 };
                 let _ = rest.apply_under(self.rules, &write);
@@ -385,4 +454,25 @@ impl<R: Rules> World<R> {
             self.step_slot(slot, from_segment(answer))
         })
     }
+}
+
+pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
+    let from = Peer::Writer(VolumeEpoch::ZERO);
+    SegmentInput::Receive { from, message: message.clone() }
+}
+
+pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
+    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
+}
+
+pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
+    let mut effects = Vec::new();
+    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
+    effects.into_iter().find_map(|effect| match effect {
+        SegmentEffect::SendSegment { message, .. } => Some(message),
+        SegmentEffect::Persist { .. }
+        | SegmentEffect::SendReader { .. }
+        | SegmentEffect::SendWriter { .. }
+        | SegmentEffect::Unusable(_) => None,
+    })
 }

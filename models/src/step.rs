@@ -1,11 +1,12 @@
 //! The steps of a model: which there are in a state, and what each does. Every one of them runs
 //! the core's own machines.
 
-use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
-use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::effect::{WriterEffect, WriterInput};
+use quorate_core::epoch::VolumeEpoch;
+use quorate_core::id::{Incarnation, PageId, PgId, Position, SegmentSet, Ticket};
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Peer, ToSegment};
+use quorate_core::membership::Membership;
 use quorate_core::record::{Change, Payload};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
@@ -13,9 +14,11 @@ use quorate_core::writer::{PhaseName, Writer};
 use stateright::{Model, Property};
 
 pub use crate::action::Action;
-use crate::configuration::Granularity;
+use crate::configuration::{Configuration, Granularity};
 use crate::invariant;
-use crate::volume_spec::{Event, Volume};
+use crate::machine::writer_message;
+pub use crate::reader::ReaderStep;
+use crate::volume_spec::{EpochLog, Event, Volume};
 use crate::witness::Witness;
 use crate::world::{
     Budget, Disk, SLOTS, Slot, State, VolumeOutcome, WRITERS, World, WriterOutcome,
@@ -31,8 +34,12 @@ impl<R: Rules> World<R> {
             Writer::open_under(self.rules, self.configuration.epoch(0), geometry, &mut effects);
         let mut segments: Vec<(PgId, Position, Segment<R>)> = Vec::new();
         for group in geometry.groups() {
-            for position in geometry.quorums().positions() {
-                let Some(image) = SegmentImage::create(group, geometry) else { continue };
+            for position in Position::first(self.members()) {
+                // Whoever may join is an empty disk with a name that nobody had.
+                let joins = !geometry.quorums().has(position);
+                let incarnation = Incarnation::new(u32::from(joins));
+                let image = SegmentImage::join(group, geometry, incarnation);
+                let Some(image) = image else { continue };
                 segments.push((group, position, Segment::recover_under(self.rules, image)));
             }
         }
@@ -51,16 +58,23 @@ impl<R: Rules> World<R> {
             }
         }
         assert_eq!(writer.phase(), PhaseName::Open, "the first writer opens");
+        self.tell_holds(&mut writer);
         let mut state = State {
             slots: [u32::MAX; SLOTS],
             writers: [u32::MAX; WRITERS],
             volume: 0,
+            reader: u32::MAX,
             budget: Budget {
                 writers: 1,
                 writes: self.configuration.writes,
                 crashes: self.configuration.crashes,
                 strict_reads: self.configuration.strict_reads,
                 damages: self.configuration.damages,
+                steps: self.configuration.steps_max,
+                losses: self.configuration.losses,
+                backtracks: self.configuration.backtracks,
+                attaches: self.configuration.attaches,
+                expels: self.configuration.expels,
             },
             flaw: None,
             canonical: 0,
@@ -72,8 +86,12 @@ impl<R: Rules> World<R> {
             state.set_slot(index, self.intern_slot(slot));
         }
         // Every message so far has reached every segment and would change nothing.
-        state.set_writer(0, self.intern_writer(writer, Vec::new(), &[]));
-        let volume = Volume::default().step(0, &Event::Opened(Lsn::ZERO)).unwrap_or_default();
+        state.set_writer(0, self.intern_writer(writer, Vec::new(), Vec::new(), &[]));
+        if self.configuration.attaches > 0 {
+            state.reader = self.new_reader();
+        }
+        let volume =
+            Volume::default().step(0, &Event::Opened(Lsn::ZERO, Vec::new())).unwrap_or_default();
         state.volume = self.volumes.intern(volume);
         self.canonical(state)
     }
@@ -87,7 +105,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Applies a writer's step to the state, and its reports to the abstract volume.
-    fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
+    pub(crate) fn apply_writer(&self, state: &mut State, index: usize, outcome: WriterOutcome) {
         state.set_writer(index, outcome.writer);
         if outcome.events == 0 {
             return;
@@ -116,9 +134,16 @@ impl<R: Rules> World<R> {
     fn witness_event(&self, volume: &Volume, event: &Event, is_late: bool) {
         match event {
             Event::Durable(_) => self.witnesses.saw_if(is_late, Witness::DurableOvertaken),
-            Event::Opened(base) => {
+            Event::Opened(base, _) => {
                 self.witnesses.saw_if(is_late, Witness::OpenedOvertaken);
                 self.witnesses.saw_if(*base > volume.told(), Witness::Adopted);
+                let is_target = |epoch: &EpochLog| epoch.target == Some(*base);
+                if volume.epochs.iter().any(is_target) {
+                    let newest = volume.epochs.iter().rev().find(|epoch| epoch.base.is_some());
+                    let told = newest.map_or(Lsn::ZERO, |newest| newest.told);
+                    self.witnesses.saw_if(*base < told, Witness::WentBack);
+                    self.witnesses.saw_if(*base > told, Witness::WentForward);
+                }
                 let annuls = volume
                     .epochs
                     .iter()
@@ -136,7 +161,7 @@ impl<R: Rules> World<R> {
                 let others = volume.asked.values().count();
                 self.witnesses.saw_if(others > 0, Witness::AskedTwice);
             }
-            Event::Confirmed(..) => {}
+            Event::Backtracking(_) | Event::Confirmed(..) => {}
         }
     }
 
@@ -159,7 +184,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Runs a command of writer `index`; `what` tells apart the commands of one writer.
-    fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
+    pub(crate) fn command(&self, state: &mut State, index: u8, what: u64, input: WriterInput) {
         let writer = state.writer(usize::from(index));
         let key = u64::from(writer) << 32 | what << 4 | u64::from(index);
         let outcome = self.memos.command.get_or(key, || self.step_writer(writer, index, input));
@@ -207,6 +232,14 @@ impl<R: Rules> World<R> {
                 let ticket = Ticket::new(u64::from(asked));
                 self.command(&mut next, writer, what, WriterInput::Confirm { ticket });
             }
+            Action::Backtrack { writer, target } => {
+                next.budget.backtracks = next.budget.backtracks.checked_sub(1)?;
+                self.backtrack(&mut next, writer, target)?;
+            }
+            Action::Collect { group, position } => {
+                let outcome = self.collect(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+            }
             Action::Crash { group, position, survivors, torn } => {
                 next.budget.crashes = next.budget.crashes.checked_sub(1)?;
                 let outcome = self.crash(state.slot(at(group, position)), survivors, torn);
@@ -229,6 +262,11 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, position), outcome.slot);
                 self.apply_replies(&mut next, group, position, outcome.replies);
             }
+            Action::Lose { group, position } => {
+                next.budget.losses = next.budget.losses.checked_sub(1)?;
+                let outcome = self.lose(state.slot(at(group, position)));
+                next.set_slot(at(group, position), outcome.slot);
+            }
             Action::Publish { writer } => {
                 self.command(&mut next, writer, 1, WriterInput::Publish);
             }
@@ -241,11 +279,22 @@ impl<R: Rules> World<R> {
                 next.set_slot(at(group, into), outcome.slot);
                 self.apply_replies(&mut next, group, into, outcome.replies);
             }
+            Action::Reader(step) => self.take_reader(state, &mut next, step)?,
             Action::Recover => self.recover(&mut next),
             Action::Resend { writer, group, position } => {
                 let what = 64 | u64::from(group) << 3 | u64::from(position);
                 let (group, to) = (PgId::new(u32::from(group)), position_of(position));
                 self.command(&mut next, writer, what, WriterInput::Resend { group, to });
+            }
+            Action::Step { writer, step } => {
+                next.budget.steps = next.budget.steps.checked_sub(1)?;
+                let before = next.writer(usize::from(writer));
+                let wanted = *self.configuration.steps.get(usize::from(step))?;
+                let input = WriterInput::Step { group: PgId::new(0), step: wanted };
+                self.command(&mut next, writer, 256 | u64::from(step), input);
+                if next.writer(usize::from(writer)) == before {
+                    return None;
+                }
             }
             Action::Sync { group, position, index } => {
                 let outcome = self.sync(state.slot(at(group, position)), index);
@@ -269,6 +318,7 @@ impl<R: Rules> World<R> {
         let is_same = next.slots == state.slots
             && next.writers == state.writers
             && next.volume == state.volume
+            && next.reader == state.reader
             && next.flaw == state.flaw;
         if is_same {
             return None;
@@ -282,10 +332,36 @@ impl<R: Rules> World<R> {
         let mut effects = Vec::new();
         let epoch = self.configuration.epoch(number);
         let geometry = self.configuration.geometry();
-        let machine = Writer::open_under(self.rules, epoch, geometry, &mut effects);
-        let writer = self.intern_writer(machine, Vec::new(), &effects);
+        let machine = if number <= self.configuration.forced_writers {
+            self.open_forced(epoch, &mut effects)
+        } else {
+            Writer::open_under(self.rules, epoch, geometry, &mut effects)
+        };
+        self.start_writer(next, machine, &effects);
+    }
+
+    /// Adds the next writer.
+    pub(crate) fn start_writer(
+        &self,
+        next: &mut State,
+        machine: Writer<R>,
+        effects: &[WriterEffect],
+    ) {
+        let number = next.budget.writers;
+        let writer = self.intern_writer(machine, Vec::new(), Vec::new(), effects);
         next.set_writer(usize::from(number), writer);
         next.budget.writers = number.saturating_add(1);
+    }
+
+    /// Returns the writer that an operator opens when disks are lost for ever.
+    pub(crate) fn open_forced(
+        &self,
+        epoch: VolumeEpoch,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Writer<R> {
+        let Configuration { quorums, forced, .. } = self.configuration;
+        let groups = [(Membership::genesis(quorums), SegmentSet::from_bits(forced))];
+        Writer::open_forced(self.rules, epoch, self.configuration.geometry(), &groups, effects)
     }
 
     fn changes(&self, mtr: u8) -> Option<Vec<Change>> {
@@ -304,9 +380,16 @@ impl<R: Rules> World<R> {
                 continue;
             }
             let writer = as_u8(index);
+            if state.budget.backtracks > 0 && state.budget.writers < configuration.epochs {
+                self.push_backtracks(state, writer, actions);
+            }
             if state.budget.writes > 0 {
                 let mtrs = 0..as_u8(configuration.mtrs.len());
                 actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));
+            }
+            if state.budget.steps > 0 {
+                let steps = 0..as_u8(configuration.steps.len());
+                actions.extend(steps.map(|step| Action::Step { writer, step }));
             }
             if configuration.publish {
                 actions.push(Action::Publish { writer });
@@ -338,6 +421,12 @@ impl<R: Rules> World<R> {
                 if self.configuration.resend && node.phase == PhaseName::Open {
                     actions.push(Action::Resend { writer, group, position });
                 }
+            }
+            if state.budget.losses > 0 {
+                actions.push(Action::Lose { group, position });
+            }
+            if self.configuration.collect {
+                actions.push(Action::Collect { group, position });
             }
             if self.configuration.gossip {
                 self.push_pulls(&keys, group, position, slot, actions);
@@ -414,7 +503,7 @@ impl<R: Rules> Model for World<R> {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![self.start()]
+        vec![self.play()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -425,6 +514,7 @@ impl<R: Rules> Model for World<R> {
         for group in 0..as_u8(self.configuration.groups as usize) {
             self.push_segment_actions(state, group, actions);
         }
+        self.push_reader_actions(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -437,29 +527,9 @@ impl<R: Rules> Model for World<R> {
 }
 
 /// Segments with equal keys are exchangeable: steps of the first one stand for all.
-fn is_first(keys: &[u64], position: usize) -> bool {
+pub(crate) fn is_first(keys: &[u64], position: usize) -> bool {
     let key = keys.get(position);
     keys.iter().take(position).all(|other| Some(other) != key)
-}
-
-pub(crate) fn writer_message(message: &ToSegment) -> SegmentInput {
-    let from = Peer::Writer(quorate_core::epoch::VolumeEpoch::ZERO);
-    SegmentInput::Receive { from, message: message.clone() }
-}
-
-pub(crate) fn from_segment(message: ToSegment) -> SegmentInput {
-    SegmentInput::Receive { from: Peer::Segment(position_of(0)), message }
-}
-
-pub(crate) fn request_of<R: Rules>(segment: &Segment<R>) -> Option<ToSegment> {
-    let mut effects = Vec::new();
-    segment.clone().step(SegmentInput::Pull { from: position_of(0) }, &mut effects);
-    effects.into_iter().find_map(|effect| match effect {
-        SegmentEffect::SendSegment { message, .. } => Some(message),
-        SegmentEffect::Persist { .. }
-        | SegmentEffect::SendWriter { .. }
-        | SegmentEffect::Unusable(_) => None,
-    })
 }
 
 pub(crate) fn position_of(position: u8) -> Position {
@@ -469,6 +539,6 @@ pub(crate) fn position_of(position: u8) -> Position {
     }
 }
 
-fn as_u8(count: usize) -> u8 {
+pub(crate) fn as_u8(count: usize) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }

@@ -6,13 +6,14 @@
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PgId, Position, SegmentSet, WriteId};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::message::{ToReader, ToSegment, ToWriter};
+use quorate_core::reader::Reader;
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
 use stateright::Model;
 
-use crate::step::Action;
+use crate::step::{Action, ReaderStep};
 use crate::volume_spec::{Flaw, Volume};
 use crate::world::{Slot, State, World};
 
@@ -89,6 +90,36 @@ impl<R: Rules> World<R> {
         sent.iter().map(|sent| (sent.group, sent.to, &sent.message))
     }
 
+    /// Returns who votes in each seal of `group` that can hold in `state`.
+    #[must_use]
+    pub fn seals(&self, state: &State, group: PgId) -> Vec<SegmentSet> {
+        crate::invariant::membership::seals(self, state, group.get() as usize)
+    }
+
+    /// Returns what a writer has sent to the reader, in the order that [`ReaderStep::Follow`]
+    /// counts.
+    pub fn stream<'a>(
+        &'a self,
+        state: &'a State,
+        writer: usize,
+    ) -> impl Iterator<Item = &'a ToReader> {
+        let node = self.started(state).find(|(index, _)| *index == writer);
+        node.map_or(&[][..], |(_, node)| &node.stream).iter()
+    }
+
+    /// Returns the reader, if the configuration has one.
+    #[must_use]
+    pub fn reader(&self, state: &State) -> Option<&Reader<R>> {
+        (state.reader != u32::MAX).then(|| &self.readers.get(state.reader).machine)
+    }
+
+    /// Returns the answer of a segment that is on its way to the reader.
+    #[must_use]
+    pub fn reader_inbox(&self, state: &State) -> Option<&ToReader> {
+        let is_there = state.reader != u32::MAX;
+        is_there.then(|| self.readers.get(state.reader).inbox.as_ref()).flatten()
+    }
+
     /// Returns what the abstract volume has seen.
     #[must_use]
     pub fn volume(&self, state: &State) -> &Volume {
@@ -122,6 +153,9 @@ impl<R: Rules> World<R> {
             Action::Answer { group, position, index } => {
                 Action::Answer { group, position: first(group, position)?, index }
             }
+            Action::Collect { group, position } => {
+                Action::Collect { group, position: first(group, position)? }
+            }
             Action::Crash { group, position, survivors, torn } => {
                 Action::Crash { group, position: first(group, position)?, survivors, torn }
             }
@@ -134,8 +168,15 @@ impl<R: Rules> World<R> {
             Action::Gossip { group, position } => {
                 Action::Gossip { group, position: first(group, position)? }
             }
+            Action::Lose { group, position } => {
+                Action::Lose { group, position: first(group, position)? }
+            }
             Action::Pull { group, into, from } => {
                 Action::Pull { group, into: first(group, into)?, from: first(group, from)? }
+            }
+            Action::Reader(ReaderStep::Fetch { page, group, position }) => {
+                let position = first(group, position)?;
+                Action::Reader(ReaderStep::Fetch { page, group, position })
             }
             Action::Resend { writer, group, position } => {
                 Action::Resend { writer, group, position: first(group, position)? }
@@ -144,8 +185,11 @@ impl<R: Rules> World<R> {
                 Action::Sync { group, position: first(group, position)?, index }
             }
             Action::Ask { .. }
+            | Action::Backtrack { .. }
             | Action::Publish { .. }
+            | Action::Reader(_)
             | Action::Recover
+            | Action::Step { .. }
             | Action::Write { .. } => action,
         })
     }

@@ -50,7 +50,7 @@ fn renamed<R: Rules>(world: &World<R>, state: &State, to: &[usize]) -> u64 {
         let machine = node.machine.permute(PgId::new(0), &permutation);
         let rename = |sent: &Sent| Sent { to: permutation.of_set(sent.to), ..sent.clone() };
         let sent = node.sent.iter().map(rename).collect();
-        next.set_writer(index, world.intern_writer(machine, sent, &[]));
+        next.set_writer(index, world.intern_writer(machine, sent, node.stream.clone(), &[]));
     }
     world.canonical(next).canonical
 }

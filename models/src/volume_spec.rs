@@ -21,6 +21,19 @@ pub struct EpochLog {
     pub told: Lsn,
     /// The log that this epoch extends: what it adopted, then what it wrote.
     pub log: Vec<Record>,
+    /// Where this epoch is to open instead of at the log's end.
+    pub target: Option<Lsn>,
+    /// What the history that it opened with took back: by which epoch, and down to where.
+    pub backtracks: Vec<Taken>,
+}
+
+/// A backtrack: the number of its epoch, and the point that it went to.
+pub type Taken = (usize, Lsn);
+
+/// Returns whether what the epoch number `told_by` told was taken back by one of `backtracks`.
+#[must_use]
+pub fn is_taken_back(backtracks: &[Taken], told_by: usize, told: Lsn) -> bool {
+    backtracks.iter().any(|(epoch, after)| told_by < *epoch && told > *after)
 }
 
 /// A step that a writer reports.
@@ -28,12 +41,14 @@ pub struct EpochLog {
 pub enum Event {
     /// A strict read arrived.
     Asked(Ticket),
+    /// The recovery of this epoch starts, to open at this point.
+    Backtracking(Lsn),
     /// That strict read may be answered at this read point.
     Confirmed(Ticket, Lsn),
     /// Commits at or under this LSN are acknowledged.
     Durable(Lsn),
-    /// The epoch opened at this recovery point.
-    Opened(Lsn),
+    /// The epoch opened at this recovery point, with a history that contains these backtracks.
+    Opened(Lsn, Vec<Taken>),
     /// A mini-transaction has its LSNs.
     Written(Vec<Record>),
 }
@@ -85,26 +100,59 @@ impl Volume {
                 Some(_) | None => return Err(Flaw::StaleRead),
             },
             Event::Durable(vdl) => next.acknowledge(epoch, *vdl)?,
-            Event::Opened(base) => next.open(epoch, *base)?,
+            Event::Backtracking(target) => {
+                if let Some(own) = next.epochs.get_mut(epoch) {
+                    own.target = Some(*target);
+                }
+            }
+            Event::Opened(base, backtracks) => next.open(epoch, *base, backtracks)?,
             Event::Written(records) => next.write(epoch, records)?,
         }
         Ok(next)
     }
 
-    fn open(&mut self, epoch: usize, base: Lsn) -> Result<(), Flaw> {
+    fn open(&mut self, epoch: usize, base: Lsn, backtracks: &[Taken]) -> Result<(), Flaw> {
         let log = self.log_through(epoch, base).ok_or(Flaw::NotAPrefix)?;
         let lower = self.epochs.get(..epoch).unwrap_or(&[]);
-        for told in lower.iter().map(|lower| lower.told) {
-            if told > Lsn::ZERO && !log.iter().any(|record| record.lsn == told) {
+        for (told_by, told) in lower.iter().map(|lower| lower.told).enumerate() {
+            let is_kept = told == Lsn::ZERO || log.iter().any(|record| record.lsn == told);
+            if !is_kept && !is_taken_back(backtracks, told_by, told) {
                 return Err(Flaw::Lost);
             }
+        }
+        if !self.continues(epoch, base) {
+            return Err(Flaw::NotAPrefix);
         }
         let Some(opening) = self.epochs.get_mut(epoch) else { return Err(Flaw::WentBack) };
         if !monotone::may_open(opening) {
             return Err(Flaw::WentBack);
         }
-        *opening = EpochLog { base: Some(base), told: base, log };
+        let backtracks = backtracks.to_vec();
+        let target = opening.target;
+        *opening = EpochLog { base: Some(base), told: base, log, target, backtracks };
         self.check_told(epoch, base)
+    }
+
+    /// Returns whether an opening of `epoch` at `base` continues the log of the highest open epoch
+    /// below it, or goes where a recovery since was to go.
+    fn continues(&self, epoch: usize, base: Lsn) -> bool {
+        let lower = self.epochs.iter().take(epoch);
+        let Some(at) = lower.clone().rposition(|lower| lower.base.is_some()) else { return true };
+        let is_of = |lower: &EpochLog| lower.log.iter().any(|record| record.lsn == base);
+        let is_of_newest = self.epochs.get(at).is_some_and(is_of);
+        base == Lsn::ZERO || is_of_newest || self.has_gone(at, base)
+    }
+
+    /// Returns whether a recovery after the epoch number `at`, the highest that is open, can have
+    /// led to `found` since it was to go elsewhere: back, or forward on what was set aside. Of
+    /// that, whatever was never acknowledged may be lost on the way.
+    #[must_use]
+    pub fn has_gone(&self, at: usize, found: Lsn) -> bool {
+        let Some(newest) = self.epochs.get(at) else { return false };
+        let targets = self.epochs.iter().skip(at.saturating_add(1));
+        targets
+            .filter_map(|epoch| epoch.target)
+            .any(|target| found == target || (newest.told <= found && found <= target))
     }
 
     fn write(&mut self, epoch: usize, records: &[Record]) -> Result<(), Flaw> {
@@ -153,7 +201,8 @@ impl Volume {
         for higher in self.epochs.iter().skip(epoch.saturating_add(1)) {
             let Some(base) = higher.base else { continue };
             let is_kept = vdl == Lsn::ZERO || higher.log.iter().any(|record| record.lsn == vdl);
-            if vdl > base || !is_kept {
+            let is_taken_back = is_taken_back(&higher.backtracks, epoch, vdl);
+            if (vdl > base || !is_kept) && !is_taken_back {
                 return Err(Flaw::StaleAck);
             }
         }

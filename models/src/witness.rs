@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_core::refusal::Refusal;
 
-use crate::step::Action;
+use crate::step::{Action, ReaderStep};
 
 macro_rules! witnesses {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -44,6 +44,8 @@ witnesses! {
     RefusedBehind,
     /// A segment refused: a record is too far beyond the VDL.
     RefusedBeyondLimit,
+    /// A segment refused a read under its base.
+    RefusedCollected,
     /// A segment refused: another record has this LSN.
     RefusedConflict,
     /// A segment refused: the epoch is too far above all that it has heard of.
@@ -110,16 +112,70 @@ witnesses! {
     Confirmed,
     /// A strict read was refused by a segment that had promised a higher epoch.
     ConfirmRefused,
+    /// A recovery that was to go elsewhere opened at the end: another one had come first.
+    Superseded,
+    /// A volume opened before its end.
+    WentBack,
+    /// A volume opened beyond its end, on a branch that had been set aside.
+    WentForward,
     /// A damaged segment had again all that it may have acknowledged.
     Repaired,
     /// A mini-transaction spans groups.
     SpansGroups,
     /// A write was reported durable before an earlier one.
     OutOfOrder,
+    /// A joint membership was settled.
+    SettledJoint,
+    /// A membership of one term was settled, after a change was finished or taken back.
+    SettledSingle,
+    /// A writer refused a step of a membership change.
+    StepRefused,
+    /// A recovery adopted a membership that was under way.
+    AdoptedUnsettled,
+    /// A recovery found a membership that those whom it asked first don't know.
+    SealExtended,
+    /// A step of this kind changed a state.
+    StepLose,
+    /// A step of this kind changed a state.
+    StepStep,
+    /// A segment discarded a superseded version.
+    Discarded,
+    /// A segment took over a peer's base.
+    BaseTaken,
+    /// A part of a peer's base came, and more was missing.
+    BaseInParts,
+    /// A garbage floor stayed under the VDL for a reader or a hold.
+    FloorHeld,
+    /// A reader began to follow a writer.
+    ReaderAttached,
+    /// A reader went over to a newer writer.
+    ReaderChanged,
+    /// A reader dropped redo above the point at which a newer writer opened.
+    ReaderDropped,
+    /// A reader applied redo to a page that it had cached.
+    ReaderApplied,
+    /// A reader noticed a gap in its stream.
+    ReaderLost,
+    /// A reader got a message of its stream again.
+    ReaderRepeated,
+    /// A reader learned from a segment that another writer has the volume.
+    ReaderOvertaken,
+    /// A page came that the reader had applied later redo to in the meantime.
+    ReaderTooLate,
+    /// A reader answered a read.
+    ReaderServed,
+    /// A reader refused a read that asked for a later point.
+    ReaderNotYet,
+    /// A reader was refused a read, for what was discarded.
+    ReaderRefused,
     /// A step of this kind changed a state.
     StepAnswer,
     /// A step of this kind changed a state.
     StepAsk,
+    /// A step of this kind changed a state.
+    StepAttach,
+    /// A step of this kind changed a state.
+    StepCollect,
     /// A step of this kind changed a state.
     StepCrash,
     /// A step of this kind changed a state.
@@ -127,7 +183,17 @@ witnesses! {
     /// A step of this kind changed a state.
     StepDeliver,
     /// A step of this kind changed a state.
+    StepExpel,
+    /// A step of this kind changed a state.
+    StepFetch,
+    /// A step of this kind changed a state.
+    StepFetched,
+    /// A step of this kind changed a state.
+    StepFollow,
+    /// A step of this kind changed a state.
     StepGossip,
+    /// A recovery started that is to go to a point of the log.
+    StepBacktrack,
     /// A step of this kind changed a state.
     StepPublish,
     /// A step of this kind changed a state.
@@ -135,9 +201,13 @@ witnesses! {
     /// A step of this kind changed a state.
     StepRecover,
     /// A step of this kind changed a state.
+    StepRelease,
+    /// A step of this kind changed a state.
     StepResend,
     /// A step of this kind changed a state.
     StepSync,
+    /// A step of this kind changed a state.
+    StepTell,
     /// A step of this kind changed a state.
     StepWrite,
 }
@@ -149,14 +219,25 @@ impl Witness {
         match action {
             Action::Answer { .. } => Self::StepAnswer,
             Action::Ask { .. } => Self::StepAsk,
+            Action::Collect { .. } => Self::StepCollect,
             Action::Crash { .. } => Self::StepCrash,
             Action::Damage { .. } => Self::StepDamage,
             Action::Deliver { .. } => Self::StepDeliver,
             Action::Gossip { .. } => Self::StepGossip,
+            Action::Lose { .. } => Self::StepLose,
+            Action::Backtrack { .. } => Self::StepBacktrack,
             Action::Publish { .. } => Self::StepPublish,
             Action::Pull { .. } => Self::StepPull,
+            Action::Reader(ReaderStep::Attach { .. }) => Self::StepAttach,
+            Action::Reader(ReaderStep::Expel { .. }) => Self::StepExpel,
+            Action::Reader(ReaderStep::Fetch { .. }) => Self::StepFetch,
+            Action::Reader(ReaderStep::Fetched) => Self::StepFetched,
+            Action::Reader(ReaderStep::Follow { .. }) => Self::StepFollow,
+            Action::Reader(ReaderStep::Release) => Self::StepRelease,
+            Action::Reader(ReaderStep::Tell { .. }) => Self::StepTell,
             Action::Recover => Self::StepRecover,
             Action::Resend { .. } => Self::StepResend,
+            Action::Step { .. } => Self::StepStep,
             Action::Sync { .. } => Self::StepSync,
             Action::Write { .. } => Self::StepWrite,
         }
@@ -169,6 +250,7 @@ impl Witness {
             Refusal::Annulled { .. } => Self::RefusedAnnulled,
             Refusal::Behind { .. } => Self::RefusedBehind,
             Refusal::BeyondLimit { .. } => Self::RefusedBeyondLimit,
+            Refusal::Collected { .. } => Self::RefusedCollected,
             Refusal::Conflict { .. } => Self::RefusedConflict,
             Refusal::EpochAhead { .. } => Self::RefusedEpochAhead,
             Refusal::Fenced { .. } => Self::RefusedFenced,
@@ -184,17 +266,17 @@ impl Witness {
     }
 }
 
-const _: () = assert!(Witness::ALL.len() <= 64);
+const _: () = assert!(Witness::ALL.len() <= 128);
 
 /// The situations that occurred.
 #[derive(Debug, Default)]
-pub struct Witnesses(AtomicU64);
+pub struct Witnesses([AtomicU64; 2]);
 
 impl Witnesses {
     pub(crate) fn saw(&self, witness: Witness) {
         // Most have been seen before: a load leaves the cache line shared.
         if !self.has(witness) {
-            self.0.fetch_or(1 << witness as u8, Ordering::Relaxed);
+            self.word(witness).fetch_or(1 << (witness as u8 % 64), Ordering::Relaxed);
         }
     }
 
@@ -207,7 +289,12 @@ impl Witnesses {
     /// Returns whether the situation occurred.
     #[must_use]
     pub fn has(&self, witness: Witness) -> bool {
-        self.0.load(Ordering::Relaxed) & (1 << witness as u8) != 0
+        self.word(witness).load(Ordering::Relaxed) & (1 << (witness as u8 % 64)) != 0
+    }
+
+    const fn word(&self, witness: Witness) -> &AtomicU64 {
+        let [low, high] = &self.0;
+        if (witness as u8) < 64 { low } else { high }
     }
 
     /// Returns the situations that occurred.

@@ -14,9 +14,9 @@ use std::hash::{Hash, Hasher};
 
 use quorate_core::effect::{SegmentWrite, WriterEffect};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{PgId, Position, SegmentSet, WriteId};
+use quorate_core::id::{PgId, Position, SEGMENTS_MAX, SegmentSet, WriteId};
 use quorate_core::image::SegmentImage;
-use quorate_core::message::{SealAnswer, ToSegment, ToWriter};
+use quorate_core::message::{SealAnswer, ToReader, ToSegment, ToWriter};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
@@ -24,6 +24,7 @@ use quorate_core::writer::{PhaseName, Writer};
 use crate::configuration::Configuration;
 use crate::intern::{Arena, Memo, combine, hash_of};
 use crate::invariant;
+use crate::reader::ReaderNode;
 use crate::volume_spec::{Event, Flaw, Volume};
 use crate::witness::Witnesses;
 
@@ -34,7 +35,7 @@ pub(crate) const WRITERS: usize = 4;
 /// The most groups of a state.
 pub(crate) const GROUPS: usize = 2;
 /// The most segments of a group.
-pub(crate) const MEMBERS: usize = 6;
+pub(crate) const MEMBERS: usize = SEGMENTS_MAX;
 
 /// The report of a segment that answers no seal.
 pub(crate) const NO_VOTE: u32 = u32::MAX;
@@ -48,6 +49,8 @@ pub struct State {
     pub(crate) writers: [u32; WRITERS],
     /// The interned abstract volume.
     pub(crate) volume: u32,
+    /// The interned reader; `u32::MAX` where there is none.
+    pub(crate) reader: u32,
     pub(crate) budget: Budget,
     /// Set when the last step was one that the abstract volume can't take: such a state has no
     /// successors.
@@ -76,6 +79,11 @@ pub(crate) struct Budget {
     pub(crate) crashes: u8,
     pub(crate) strict_reads: u8,
     pub(crate) damages: u8,
+    pub(crate) steps: u8,
+    pub(crate) losses: u8,
+    pub(crate) backtracks: u8,
+    pub(crate) attaches: u8,
+    pub(crate) expels: u8,
 }
 
 /// A segment, its disk and what it has said but nobody has heard.
@@ -147,11 +155,15 @@ pub(crate) struct WriterNode<R: Rules> {
     /// Hash of everything else.
     pub(crate) rest: u64,
     pub(crate) phase: PhaseName,
+    /// Everything it has ever sent to the reader, sorted by hash.
+    pub(crate) stream: Vec<ToReader>,
+    /// The interned number of each.
+    pub(crate) stream_ids: Vec<u32>,
 }
 
 impl<R: Rules> PartialEq for WriterNode<R> {
     fn eq(&self, other: &Self) -> bool {
-        self.machine == other.machine && self.sent == other.sent
+        self.machine == other.machine && self.sent == other.sent && self.stream == other.stream
     }
 }
 
@@ -161,6 +173,7 @@ impl<R: Rules> Hash for WriterNode<R> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.machine.hash(state);
         self.sent.hash(state);
+        self.stream.hash(state);
     }
 }
 
@@ -199,12 +212,16 @@ pub struct World<R: Rules> {
     pub(crate) reports: Arena<SealAnswer>,
     pub(crate) to_segment: Arena<ToSegment>,
     pub(crate) to_writer: Arena<ToWriter>,
+    pub(crate) to_reader: Arena<ToReader>,
+    pub(crate) readers: Arena<ReaderNode<R>>,
     /// Lists of interned answers.
     pub(crate) replies: Arena<Vec<u32>>,
     pub(crate) events: Arena<(u8, Vec<Event>)>,
     pub(crate) memos: Memos,
     /// Counts the pairs that `view` has numbered.
     pub(crate) views: boxcar::Vec<()>,
+    /// Counts the pairs that `pair` has numbered.
+    pub(crate) pairs: boxcar::Vec<()>,
     pub(crate) witnesses: Witnesses,
 }
 
@@ -221,6 +238,11 @@ pub(crate) struct Memos {
     pub(crate) quorums: Memo<Option<invariant::Property>>,
     pub(crate) view: Memo<u32>,
     pub(crate) read: Memo<Option<invariant::Property>>,
+    /// Numbers of pairs of a reader and something else.
+    pub(crate) pair: Memo<u32>,
+    pub(crate) follow: Memo<u32>,
+    pub(crate) fetch: Memo<u32>,
+    pub(crate) reader: Memo<Option<invariant::Property>>,
 }
 
 impl<R: Rules> World<R> {
@@ -238,6 +260,10 @@ impl<R: Rules> World<R> {
             quorums: Memo::new(),
             view: Memo::new(),
             read: Memo::new(),
+            pair: Memo::new(),
+            follow: Memo::new(),
+            fetch: Memo::new(),
+            reader: Memo::new(),
         };
         let world = Self {
             configuration: *configuration,
@@ -249,10 +275,13 @@ impl<R: Rules> World<R> {
             reports: Arena::new(seed),
             to_segment: Arena::new(seed),
             to_writer: Arena::new(seed),
+            to_reader: Arena::new(seed),
+            readers: Arena::new(seed),
             replies: Arena::new(seed),
             events: Arena::new(seed),
             memos,
             views: boxcar::Vec::new(),
+            pairs: boxcar::Vec::new(),
             witnesses: Witnesses::default(),
         };
         // Number zero is the empty list.
@@ -280,7 +309,7 @@ impl<R: Rules> World<R> {
     }
 
     pub(crate) fn members(&self) -> usize {
-        self.configuration.quorums.members()
+        self.configuration.members()
     }
 
     pub(crate) fn slots_count(&self) -> usize {
@@ -293,7 +322,7 @@ impl<R: Rules> World<R> {
 
     pub(crate) fn intern_slot(&self, slot: Slot<R>) -> u32 {
         let report = if slot.segment.has_vote() {
-            self.reports.intern(slot.segment.report())
+            self.reports.intern(self.seal_report(&slot.segment))
         } else {
             NO_VOTE
         };
@@ -308,8 +337,12 @@ impl<R: Rules> World<R> {
         &self,
         machine: Writer<R>,
         mut sent: Vec<Sent>,
+        mut stream: Vec<ToReader>,
         effects: &[WriterEffect],
     ) -> u32 {
+        self.add_stream(&mut stream, effects);
+        let stream_ids = stream.iter().map(|message| self.to_reader.intern(message.clone()));
+        let stream_ids = stream_ids.collect();
         for effect in effects {
             let WriterEffect::Send { group, to, message } = effect else { continue };
             if matches!(message, ToSegment::Read(_)) {
@@ -331,9 +364,18 @@ impl<R: Rules> World<R> {
                 *column = self.column(&machine, &sent, group, position);
             }
         }
-        let rest = self.rest(&machine, &sent);
+        let rest = self.rest(&machine, &sent, &stream);
         let phase = machine.phase();
-        self.writers.intern(WriterNode { machine, sent, messages, columns, rest, phase })
+        self.writers.intern(WriterNode {
+            machine,
+            sent,
+            messages,
+            columns,
+            rest,
+            phase,
+            stream,
+            stream_ids,
+        })
     }
 
     fn column(&self, machine: &Writer<R>, sent: &[Sent], group: PgId, position: Position) -> u64 {
@@ -346,13 +388,14 @@ impl<R: Rules> World<R> {
         hasher.finish()
     }
 
-    fn rest(&self, machine: &Writer<R>, sent: &[Sent]) -> u64 {
+    fn rest(&self, machine: &Writer<R>, sent: &[Sent], stream: &[ToReader]) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         self.seed.hash(&mut hasher);
         machine.hash_rest(&mut hasher);
         for Sent { group, to: _, message } in sent {
             (group, message).hash(&mut hasher);
         }
+        stream.hash(&mut hasher);
         hasher.finish()
     }
 
@@ -374,6 +417,10 @@ impl<R: Rules> World<R> {
     pub(crate) fn key(&self, state: &State, group: usize, position: usize) -> u64 {
         let slot = state.slot(self.slot_index(group, position));
         let mut key = self.slots.hash(slot);
+        // Only segments that every membership treats alike may change places.
+        if let Some(role) = self.configuration.roles.get(position) {
+            key = combine(key, u64::from(*role));
+        }
         for (_, node) in self.started(state) {
             let column = node.columns.get(group).and_then(|columns| columns.get(position));
             key = combine(key, column.copied().unwrap_or(0));
@@ -391,12 +438,18 @@ impl<R: Rules> World<R> {
 
     /// Returns `state` with the fingerprint of its canonical form.
     pub(crate) fn canonical(&self, mut state: State) -> State {
-        let Budget { writers, writes, crashes, strict_reads, damages } = state.budget;
-        let budget = [writers, writes, crashes, strict_reads, damages, 0, 0, 0];
+        let Budget { writers, writes, crashes, strict_reads, damages, steps, losses, .. } =
+            state.budget;
+        let Budget { attaches, expels, backtracks, .. } = state.budget;
+        let of_reader = u64::from_le_bytes([attaches, expels, backtracks, 0, 0, 0, 0, 0]);
+        let budget = [writers, writes, crashes, strict_reads, damages, steps, losses, 0];
         let budget = u64::from_le_bytes(budget);
         let flaw = state.flaw.map_or(0, |flaw| 1 + flaw as u64);
-        let mut hash = combine(combine(self.seed, budget), flaw);
+        let mut hash = combine(combine(self.seed, budget), combine(of_reader, flaw));
         hash = combine(hash, self.volumes.hash(state.volume));
+        if state.reader != u32::MAX {
+            hash = combine(hash, self.readers.hash(state.reader));
+        }
         for (_, node) in self.started(&state) {
             hash = combine(hash, node.rest);
         }
@@ -425,12 +478,18 @@ impl<R: Rules> World<R> {
     /// Returns the number of distinct values and remembered steps, for reports on memory.
     #[must_use]
     pub fn interned(&self) -> usize {
-        let Memos { deliver, pull, local, answer, command, volume, quorums, view, read } =
+        let Memos { deliver, pull, local, answer, command, volume, quorums, view, read, .. } =
             &self.memos;
+        let Memos { pair, follow, fetch, reader, .. } = &self.memos;
+        let readers = [pair.len(), follow.len(), fetch.len(), reader.len(), self.readers.len()];
         let memos = [deliver.len(), pull.len(), local.len()].iter().sum::<usize>();
         let more = [answer.len(), command.len(), volume.len(), quorums.len(), view.len()];
         let arenas = [self.slots.len(), self.writers.len(), self.volumes.len()];
-        memos + more.iter().sum::<usize>() + read.len() + arenas.iter().sum::<usize>()
+        memos
+            + readers.iter().sum::<usize>()
+            + more.iter().sum::<usize>()
+            + read.len()
+            + arenas.iter().sum::<usize>()
     }
 }
 

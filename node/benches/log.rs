@@ -116,6 +116,7 @@ fn ahead(directory: &Path, warm_up: u64, frames: u64) -> io::Result<Vec<Duration
         group: PgId::new(0),
         position: Position::new(0).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: quorate_core::id::Incarnation::new(0),
         salt: 1,
     };
     let mut env = RealEnvironment::new()?;

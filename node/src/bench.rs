@@ -9,6 +9,8 @@ use std::time::Duration;
 pub mod etcd;
 pub mod floor;
 mod grpc;
+pub mod reader;
+pub mod repair;
 pub mod report;
 mod run;
 pub mod start;

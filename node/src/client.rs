@@ -9,16 +9,22 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::consistency::Vdl;
+use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{PageId, PgId, Position, Ticket};
+use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 
+use crate::addresses::Place;
 use crate::config::VolumeId;
 use crate::connection::{Connection, ConnectionError};
 use crate::status::Blocking;
 use crate::volume::{Committed, Consistency, PageImage, PageVersion};
 use crate::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, PageSum, Question,
-    WriterStatus,
+    ReaderStatus, WriterStatus,
 };
+use crate::wire::members::{Stepped, VolumeMembers};
 use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, WireError};
 
 /// Why a client gets no answer, or a no.
@@ -69,12 +75,20 @@ impl From<WireError> for ClientError {
 /// What a request came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
+    /// The volume is open where it was to go, in this epoch, at this point.
+    Opened(VolumeEpoch, Vdl),
     /// The page that was asked for.
     Page(PageVersion),
+    /// How the reader is, if it is one that was asked.
+    Reader(ReaderStatus),
     /// The writer refuses.
     Refused(ClientRefusal),
+    /// Who the members are.
+    Members(VolumeMembers),
     /// How the writer is.
     Status(Box<WriterStatus>),
+    /// What became of a step.
+    Stepped(Stepped),
     /// The write is durable for good.
     Written(Committed),
 }
@@ -174,12 +188,16 @@ impl Client {
             return Err(ClientError::Unexpected);
         };
         let outcome = match answer {
+            Answer::Opened { epoch, recovery_point } => Outcome::Opened(epoch, recovery_point),
             Answer::Page { page, read_point, lsn } => {
                 Outcome::Page(PageVersion { page: page.page, read_point, lsn, bytes })
             }
+            Answer::Reader(status) => Outcome::Reader(status),
             Answer::Refused(refusal) => Outcome::Refused(refusal),
             Answer::Status(status) => Outcome::Status(status),
             Answer::Written(committed) => Outcome::Written(committed),
+            Answer::Members(members) => Outcome::Members(members),
+            Answer::Stepped(stepped) => Outcome::Stepped(stepped),
         };
         Ok((ticket, outcome))
     }
@@ -199,9 +217,7 @@ impl Client {
                 Ok(version)
             }
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            _ => Err(ClientError::Unexpected),
         }
     }
 
@@ -214,9 +230,26 @@ impl Client {
         match self.receive()? {
             (ticket, Outcome::Written(committed)) if ticket == asked => Ok(committed),
             (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-            (_, Outcome::Page(_) | Outcome::Status(_) | Outcome::Written(_)) => {
-                Err(ClientError::Unexpected)
-            }
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Lets the volume go back to the consistency point `target`, or forward again, and waits until
+    /// it is open there; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it can't, or when that isn't known.
+    pub fn backtrack_now(&mut self, target: Lsn) -> Result<(VolumeEpoch, Vdl), ClientError> {
+        self.ask(Question::Backtrack { target }, &[])?;
+        match self.receive()?.1 {
+            Outcome::Opened(epoch, point) => Ok((epoch, point)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Members(_)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Status(_)
+            | Outcome::Stepped(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
         }
     }
 
@@ -237,7 +270,73 @@ impl Client {
         match self.receive()?.1 {
             Outcome::Status(status) => Ok(*status),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Page(_) | Outcome::Written(_) => Err(ClientError::Unexpected),
+            Outcome::Members(_)
+            | Outcome::Stepped(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks a reader how it is, and waits for it; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it doesn't say, or is a writer.
+    pub fn reader_status(&mut self) -> Result<ReaderStatus, ClientError> {
+        self.ask_status()?;
+        match self.receive()?.1 {
+            Outcome::Reader(status) => Ok(status),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Members(_)
+            | Outcome::Stepped(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks who the members of the volume's groups are, and waits for it; nothing else may be under
+    /// way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn members(&mut self) -> Result<VolumeMembers, ClientError> {
+        self.ask(Question::Members, &[])?;
+        match self.receive()?.1 {
+            Outcome::Members(members) => Ok(members),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Opened(..)
+            | Outcome::Reader(_)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Stepped(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Asks for a step of a membership change, by which the segment at `place` may join, and waits
+    /// for what becomes of it; nothing else may be under way.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the writer doesn't say.
+    pub fn step(
+        &mut self,
+        group: PgId,
+        step: Step,
+        place: Option<Place>,
+    ) -> Result<Stepped, ClientError> {
+        self.ask(Question::Step { group, step, place }, &[])?;
+        match self.receive()?.1 {
+            Outcome::Stepped(stepped) => Ok(stepped),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Opened(..)
+            | Outcome::Reader(_)
+            | Outcome::Members(_)
+            | Outcome::Page(_)
+            | Outcome::Status(_)
+            | Outcome::Written(_) => Err(ClientError::Unexpected),
         }
     }
 }

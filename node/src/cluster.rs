@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate_core::id::{PgId, Position};
 use quorate_core::rules::Bug;
 
-use crate::client::{Client, ClientError};
+use crate::client::ClientError;
 use crate::clock::{Clock, Moment};
 use crate::config::file::{ConfigFileError, NodeFile, WriterFile};
 use crate::config::{self, ConfigError, VolumeId};
@@ -23,15 +23,21 @@ mod address;
 mod error;
 mod file;
 mod lock;
+mod member;
 pub(crate) mod process;
+mod repair;
+mod request;
 pub(crate) mod seat;
+mod starting;
 
 pub use error::ClusterError;
 use error::doing;
 pub use file::{CLUSTER_FILE, ClusterFile, Member};
 use lock::ClusterLock;
 pub use lock::{Stopped, running, stop};
+use member::NodeSeat;
 use process::{Running, last_words};
+pub use request::{Answered, LocalHands};
 
 /// How long a process may take to answer its first question.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -68,6 +74,23 @@ pub struct Ended {
     pub again: String,
 }
 
+/// A node that doesn't run although its cluster was started.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Absent {
+    /// Its name.
+    pub name: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// Which nodes a cluster can't do without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Need {
+    All,
+    /// So many that the volume can be written.
+    Quorum,
+}
+
 /// A process that listens somewhere else than it did before.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Moved {
@@ -79,7 +102,8 @@ pub struct Moved {
     pub to: SocketAddr,
 }
 
-/// Six node processes of one protection group on loopback, and perhaps a writer process.
+/// Node processes of one protection group on loopback, six unless one is being replaced, and
+/// perhaps a writer process.
 ///
 /// They end with this value, and with this process however it ends.
 #[derive(Debug)]
@@ -88,11 +112,16 @@ pub struct Cluster {
     directory: PathBuf,
     mutant: Option<Bug>,
     volume: VolumeId,
-    /// Of the nodes by position.
+    /// Rises whenever the nodes move to other addresses.
+    revision: u32,
+    nodes: Vec<NodeSeat>,
+    /// Of the nodes, in that order.
     addresses: Vec<SocketAddr>,
     writer_address: SocketAddr,
     moved: Vec<Moved>,
-    nodes: Vec<Option<Running>>,
+    need: Need,
+    absent: Vec<Absent>,
+    impaired: Vec<String>,
     writer: Option<Running>,
     _lock: ClusterLock,
 }
@@ -105,13 +134,6 @@ enum Who {
 }
 
 impl Who {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Node(position) => NAMES.get(position.index()).map_or("?", |(name, _)| *name),
-            Self::Writer => WRITER,
-        }
-    }
-
     const fn kind(self) -> &'static str {
         match self {
             Self::Node(_) => "node",
@@ -127,7 +149,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, false, None)
+        Self::start_as(executable, directory, Need::All, false, None)
     }
 
     /// [`Cluster::start`] with a writer process, which has opened the volume when this returns.
@@ -135,7 +157,16 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says which process isn't there and what it said.
     pub fn start_with_writer(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, true, None)
+        Self::start_as(executable, directory, Need::All, true, None)
+    }
+
+    /// [`Cluster::start_with_writer`], but without the nodes that don't start if four do:
+    /// [`Cluster::absent`] names them.
+    ///
+    /// # Errors
+    /// [`ClusterError`] says which process isn't there and what it said.
+    pub fn start_with_quorum(executable: &Path, directory: &Path) -> Result<Self, ClusterError> {
+        Self::start_as(executable, directory, Need::Quorum, true, None)
     }
 
     /// [`Cluster::start_with_writer`] with a seeded bug in every process, to show what notices it.
@@ -147,12 +178,13 @@ impl Cluster {
         directory: &Path,
         mutant: Option<Bug>,
     ) -> Result<Self, ClusterError> {
-        Self::start_as(executable, directory, true, mutant)
+        Self::start_as(executable, directory, Need::All, true, mutant)
     }
 
     fn start_as(
         executable: &Path,
         directory: &Path,
+        need: Need,
         has_writer: bool,
         mutant: Option<Bug>,
     ) -> Result<Self, ClusterError> {
@@ -167,52 +199,52 @@ impl Cluster {
             Some(earlier) => earlier.volume(),
             None => new_volume(directory)?,
         };
-        wait_until_ended(directory)?;
-        let earlier = earlier.iter();
-        let earlier: Vec<SocketAddr> = earlier
-            .flat_map(|file| file.nodes.iter().chain([&file.writer]))
-            .map(|member| member.address)
-            .collect();
+        let nodes = member::seats(earlier.as_ref(), directory);
+        wait_until_ended(directory, &nodes)?;
+        let revision = earlier.as_ref().map_or(0, |file| file.revision);
         let mut cluster = Self {
             executable: executable.to_path_buf(),
             directory: directory.to_path_buf(),
             mutant,
             volume,
+            revision,
+            nodes,
             addresses: Vec::new(),
             writer_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             moved: Vec::new(),
-            nodes: NAMES.iter().map(|_| None).collect(),
+            need,
+            absent: Vec::new(),
+            impaired: Vec::new(),
             writer: None,
             _lock: lock,
         };
-        let mut attempt = 1;
-        loop {
-            cluster.settle(&earlier)?;
-            match cluster.start_all(has_writer) {
-                Ok(()) => return Ok(cluster),
-                // Somebody may have taken a port between the look at it and its use.
-                Err(ClusterError::Ended { words, .. })
-                    if attempt < STARTS_MAX && words.contains("cannot listen at") =>
-                {
-                    attempt += 1;
-                    cluster.nodes.iter_mut().for_each(|node| *node = None);
-                    cluster.writer = None;
-                }
-                Err(error) => return Err(error),
-            }
+        let started = cluster.start_on(earlier.as_ref(), has_writer);
+        if let (Err(_), Some(earlier)) = (&started, &earlier) {
+            // Who has those addresses keeps them for the next start.
+            earlier.save(directory)?;
         }
+        started.map(|()| cluster)
     }
 
     /// Chooses addresses, and writes them and the volume's name down before anybody uses them.
     fn settle(&mut self, earlier: &[SocketAddr]) -> Result<(), ClusterError> {
-        let mut chosen = address::choose(earlier, NAMES.len().saturating_add(1))?;
+        let mut chosen = address::choose(earlier, self.nodes.len().saturating_add(1))?;
         self.moved = self
             .everybody()
             .zip(earlier.iter().zip(&chosen))
             .filter(|(_, (from, to))| from != to)
-            .map(|(who, (from, to))| Moved { name: who.name().into(), from: *from, to: *to })
+            .map(|(who, (from, to))| Moved { name: self.name(who), from: *from, to: *to })
             .collect();
         self.writer_address = chosen.pop().ok_or(ClusterError::NoPorts)?;
+        if self.moved.iter().any(|moved| moved.name != WRITER) {
+            self.revision = self.revision.saturating_add(1);
+        }
+        for (node, address) in self.nodes.iter_mut().zip(&chosen) {
+            if node.place.address != *address {
+                node.place.address = *address;
+                node.place.revision = self.revision;
+            }
+        }
         self.addresses = chosen;
         self.record()?;
         self.everybody().try_for_each(|who| self.configure(who))
@@ -220,70 +252,44 @@ impl Cluster {
 
     /// Writes down what the cluster consists of, for whoever wants to find it.
     fn record(&self) -> Result<(), ClusterError> {
-        let nodes = Position::first(NAMES.len()).zip(&self.addresses).zip(NAMES);
         let file = ClusterFile {
             volume: self.volume.to_string(),
-            writer: Member {
-                name: WRITER.into(),
-                address: self.writer_address,
-                zone: None,
-                pid: self.writer.as_ref().map(Running::id),
-            },
-            nodes: nodes
-                .map(|((position, address), (name, zone))| Member {
-                    name: name.into(),
-                    address: *address,
-                    zone: Some(zone.into()),
-                    pid: self.nodes.get(position.index()).and_then(Option::as_ref).map(Running::id),
-                })
-                .collect(),
+            revision: self.revision,
+            writer: Member::writer(self.writer_address, self.writer.as_ref().map(Running::id)),
+            nodes: self.nodes.iter().map(NodeSeat::recorded).collect(),
         };
         file.save(&self.directory)?;
         Ok(())
     }
 
     fn configure(&self, who: Who) -> Result<(), ClusterError> {
-        let directory = self.directory.join(who.name());
+        let directory = self.directory.join(self.name(who));
         std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
         let comment = "Written by `quorate up` at every start: changes are lost.";
         let path = self.config(who);
+        let (peers, members) = member::listed(&self.nodes);
         match who {
             Who::Node(position) => {
-                let listen = self.addresses.get(position.index()).copied();
+                let seat = self.seat(position)?;
                 let node = NodeFile {
                     volume: self.volume.to_string(),
                     groups: 1,
                     group: 0,
                     position: position.index(),
+                    incarnation: seat.place.incarnation.get(),
                     directory: ".".into(),
-                    listen: listen.ok_or(ClusterError::Unknown { position })?,
-                    peers: self.addresses.clone(),
+                    listen: seat.place.address,
+                    peers,
+                    members,
                 };
                 config::file::write(&path, comment, &node)?;
             }
             Who::Writer => {
-                let segments = vec![self.addresses.clone()];
-                let writer = WriterFile::new(self.volume, self.writer_address, segments);
-                config::file::write(&path, comment, &writer)?;
+                let writer = WriterFile::new(self.volume, self.writer_address, vec![peers]);
+                config::file::write(&path, comment, &WriterFile { members, ..writer })?;
             }
         }
         Ok(())
-    }
-
-    fn start_all(&mut self, has_writer: bool) -> Result<(), ClusterError> {
-        for position in self.positions() {
-            self.spawn(Who::Node(position))?;
-        }
-        if has_writer {
-            self.spawn(Who::Writer)?;
-        }
-        for position in self.positions() {
-            self.wait_ready(position)?;
-        }
-        if has_writer {
-            self.wait_for_writer()?;
-        }
-        self.record()
     }
 
     /// Starts the node at `position` again, on what its directory holds, and waits until it
@@ -293,6 +299,12 @@ impl Cluster {
     /// [`ClusterError`] when it doesn't.
     pub fn restart(&mut self, position: Position) -> Result<Status, ClusterError> {
         self.kill(position)?;
+        let directory = self.directory.clone();
+        let seat = self.seat_mut(position)?;
+        seat.look(&directory);
+        if seat.is_lost {
+            return Err(ClusterError::DiskLost { name: seat.name.clone() });
+        }
         self.spawn(Who::Node(position))?;
         let status = self.wait_ready(position)?;
         self.record()?;
@@ -304,9 +316,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] when there is no such node or it can't be ended.
     pub fn kill(&mut self, position: Position) -> Result<(), ClusterError> {
-        let slot = self.nodes.get_mut(position.index());
-        let slot = slot.ok_or(ClusterError::Unknown { position })?;
-        match slot.take() {
+        match self.seat_mut(position)?.running.take() {
             Some(mut running) => running.kill().map_err(doing("ending a node")),
             None => Ok(()),
         }
@@ -320,10 +330,11 @@ impl Cluster {
     pub fn end(mut self, patience: Duration) -> Result<Vec<String>, ClusterError> {
         let clock = Clock::start();
         let mut stubborn = Vec::new();
-        let writer = self.writer.take().map(|writer| vec![(WRITER, writer)]).unwrap_or_default();
-        let nodes = self.nodes.iter_mut().zip(NAMES);
-        let nodes = nodes.filter_map(|(node, (name, _))| Some((name, node.take()?))).collect();
-        for mut processes in [writer, nodes] {
+        let writer = self.writer.take().map(|writer| vec![(WRITER.to_string(), writer)]);
+        let nodes = self.nodes.iter_mut();
+        let nodes = nodes.filter_map(|node| Some((node.name.clone(), node.running.take()?)));
+        let nodes = nodes.collect();
+        for mut processes in [writer.unwrap_or_default(), nodes] {
             processes.iter_mut().for_each(|(_, process)| process.ask_to_end());
             while !processes.is_empty() {
                 let mut left = Vec::new();
@@ -333,7 +344,7 @@ impl Cluster {
                     }
                     if clock.now() > Moment::new(patience) {
                         process.kill().map_err(doing("ending a process"))?;
-                        stubborn.push(name.to_string());
+                        stubborn.push(name);
                     } else {
                         left.push((name, process));
                     }
@@ -351,8 +362,8 @@ impl Cluster {
     /// # Errors
     /// [`StatusError`] when it doesn't answer.
     pub fn status(&self, position: Position) -> Result<Status, StatusError> {
-        let address = self.addresses.get(position.index()).ok_or(StatusError::TimedOut)?;
-        status::ask(*address, self.volume, PgId::new(0), position, ANSWER_MAX)
+        let address = self.seat(position).map_err(|_| StatusError::TimedOut)?.place.address;
+        status::ask(address, self.volume, PgId::new(0), position, ANSWER_MAX)
     }
 
     /// Waits until all nodes hold all records up to the same LSN, at least up to `lsn`, under the
@@ -395,11 +406,7 @@ impl Cluster {
         let running = Running::start(&self.executable, who.kind(), &config, &words, self.mutant)
             .map_err(doing("starting a process"))?;
         match who {
-            Who::Node(position) => {
-                if let Some(slot) = self.nodes.get_mut(position.index()) {
-                    *slot = Some(running);
-                }
-            }
+            Who::Node(position) => self.seat_mut(position)?.running = Some(running),
             Who::Writer => self.writer = Some(running),
         }
         Ok(())
@@ -410,29 +417,14 @@ impl Cluster {
         loop {
             self.check_alive()?;
             match self.status(position) {
-                Ok(status) => return Ok(status),
+                Ok(status) => {
+                    self.seat_mut(position)?.has_started = true;
+                    return Ok(status);
+                }
                 Err(error) => {
                     let waited = clock.now().since(Moment::default());
                     if waited > READY_MAX {
                         return Err(ClusterError::NotReady { position, waited, error });
-                    }
-                }
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    fn wait_for_writer(&mut self) -> Result<(), ClusterError> {
-        let clock = Clock::start();
-        loop {
-            self.check_alive()?;
-            // It lets nobody in before the volume is open.
-            match Client::connect(self.writer_address, self.volume, ANSWER_MAX) {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    let waited = clock.now().since(Moment::default());
-                    if waited > READY_MAX || !is_temporary(&error) {
-                        return Err(ClusterError::NoWriter { waited, error });
                     }
                 }
             }
@@ -469,10 +461,9 @@ impl Cluster {
         let mut all = Vec::new();
         for who in self.everybody() {
             let slot = match who {
-                Who::Node(position) => self.nodes.get_mut(position.index()),
-                Who::Writer => Some(&mut self.writer),
+                Who::Node(position) => &mut self.seat_mut(position)?.running,
+                Who::Writer => &mut self.writer,
             };
-            let Some(slot) = slot else { continue };
             let Some(running) = slot.as_mut() else { continue };
             let ended = running.ended().map_err(doing("looking at a process"))?;
             let Some(status) = ended else { continue };
@@ -481,21 +472,22 @@ impl Cluster {
             }
             let words = last_words(&self.words(who));
             let again = format!("{} --config {}", who.kind(), self.config(who).display());
-            all.push(Ended { name: who.name().into(), status, words, again });
+            all.push(Ended { name: self.name(who), status, words, again });
         }
         Ok(all)
     }
 
     fn everybody(&self) -> impl Iterator<Item = Who> + use<> {
-        Position::first(NAMES.len()).map(Who::Node).chain([Who::Writer])
+        self.positions().map(Who::Node).chain([Who::Writer])
     }
 
     /// Returns the positions of the nodes.
     pub fn positions(&self) -> impl Iterator<Item = Position> + Clone + use<> {
-        Position::first(self.addresses.len())
+        let positions: Vec<Position> = self.nodes.iter().map(|node| node.position).collect();
+        positions.into_iter()
     }
 
-    /// Returns the addresses of the nodes, by position.
+    /// Returns the addresses of the nodes; by position, unless some have been replaced.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -514,6 +506,20 @@ impl Cluster {
         &self.moved
     }
 
+    /// Returns the nodes that didn't start; there are some only after
+    /// [`Cluster::start_with_quorum`].
+    #[must_use]
+    pub fn absent(&self) -> &[Absent] {
+        &self.absent
+    }
+
+    /// Returns the names of the nodes that had no vote when they started, because of damage to
+    /// their logs: their peers repair them.
+    #[must_use]
+    pub fn impaired(&self) -> &[String] {
+        &self.impaired
+    }
+
     /// Returns the volume that the nodes serve.
     #[must_use]
     pub const fn volume(&self) -> VolumeId {
@@ -523,15 +529,15 @@ impl Cluster {
     /// Returns the directory of the node at `position`.
     #[must_use]
     pub fn node_directory(&self, position: Position) -> PathBuf {
-        self.directory.join(Who::Node(position).name())
+        self.directory.join(self.name(Who::Node(position)))
     }
 
     fn config(&self, who: Who) -> PathBuf {
-        self.directory.join(who.name()).join(format!("{}.toml", who.kind()))
+        self.directory.join(self.name(who)).join(format!("{}.toml", who.kind()))
     }
 
     fn words(&self, who: Who) -> PathBuf {
-        self.directory.join(who.name()).join("messages.txt")
+        self.directory.join(self.name(who)).join("messages.txt")
     }
 }
 
@@ -562,16 +568,16 @@ fn new_volume(directory: &Path) -> Result<VolumeId, ClusterError> {
 
 /// Waits until nobody has a log open: nodes of a cluster that was killed take a moment to notice.
 /// Those that stay make the new nodes say so.
-fn wait_until_ended(directory: &Path) -> Result<(), ClusterError> {
+fn wait_until_ended(directory: &Path, nodes: &[NodeSeat]) -> Result<(), ClusterError> {
     let clock = Clock::start();
-    let is_open = |(name, _): &(&str, &str)| -> io::Result<bool> {
-        match std::fs::File::open(directory.join(name).join(LOCK_NAME)) {
+    let is_open = |node: &NodeSeat| -> io::Result<bool> {
+        match std::fs::File::open(directory.join(&node.name).join(LOCK_NAME)) {
             Ok(file) => Ok(file.try_lock_shared().is_err()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     };
-    for node in &NAMES {
+    for node in nodes {
         while is_open(node).map_err(doing("looking at a node's lock"))?
             && clock.now() < Moment::new(STALE_MAX)
         {

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{PgId, Position};
+use quorate_core::id::{Incarnation, PgId, Position};
 use quorate_core::quorum::QuorumSet;
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::{AddressBook, Seat};
 use crate::wire;
 
 pub mod file;
@@ -63,14 +64,18 @@ pub struct NodeConfig {
     pub directory: PathBuf,
     /// Where the node takes connections.
     pub listen: SocketAddr,
-    /// The group's segments by position, this one included.
+    /// The group's first segments by position, this one included if it is one of them.
     pub peers: Vec<SocketAddr>,
+    /// Segments that have joined the group since, or have moved.
+    pub joined: Vec<Seat>,
     /// The volume.
     pub volume: VolumeId,
     /// The segment's group.
     pub group: PgId,
     /// The segment's position.
     pub position: Position,
+    /// Which disk of its position the segment is; zero for one of the group's first.
+    pub incarnation: Incarnation,
     /// The volume's shape and bounds; durable with the segment from its first start on.
     pub geometry: VolumeGeometry,
 }
@@ -99,10 +104,21 @@ pub enum ConfigError {
         found: usize,
     },
     /// The group has no such position.
-    #[error("a group's positions are 0 to 5, not {position}: give another position")]
+    #[error("a group's positions are 0 to 7, not {position}: give another position")]
     Position {
         /// The position given.
         position: usize,
+    },
+    /// The node isn't among the segments that it is told of.
+    #[error(
+        "segment {position}{incarnation} is this node itself, but `members` and `peers` name none \
+         or another disk there: list it under `members` with its `incarnation`"
+    )]
+    Unlisted {
+        /// The position.
+        position: Position,
+        /// The disk.
+        incarnation: Incarnation,
     },
     /// The volume has no such group.
     #[error("the volume has {groups} groups and no {group}: groups are numbered from zero")]
@@ -123,17 +139,21 @@ pub fn geometry(groups: u32) -> Result<VolumeGeometry, ConfigError> {
         .map_err(|_| ConfigError::Groups { groups })
 }
 
-/// Returns the position with this index in a group of `geometry`.
+/// Returns the position with this index.
 ///
 /// # Errors
 /// [`ConfigError::Position`] when there is none.
-pub fn position(geometry: &VolumeGeometry, index: usize) -> Result<Position, ConfigError> {
-    Position::new(index)
-        .filter(|position| geometry.quorums().has(*position))
-        .ok_or(ConfigError::Position { position: index })
+pub fn position(index: usize) -> Result<Position, ConfigError> {
+    Position::new(index).ok_or(ConfigError::Position { position: index })
 }
 
 impl NodeConfig {
+    /// Returns where the group's segments are, as far as this says.
+    #[must_use]
+    pub fn book(&self) -> AddressBook {
+        AddressBook::new(self.group, &self.peers, &self.joined)
+    }
+
     /// Checks that a node can serve this.
     ///
     /// # Errors
@@ -144,12 +164,16 @@ impl NodeConfig {
             let groups = self.geometry.groups_count();
             return Err(ConfigError::UnknownGroup { group: self.group, groups });
         }
-        if !quorums.has(self.position) {
-            return Err(ConfigError::Position { position: self.position.index() });
-        }
         let (expected, found) = (quorums.members(), self.peers.len());
-        if expected != found {
+        if expected != found && (found > 0 || self.joined.is_empty()) {
             return Err(ConfigError::Peers { expected, found });
+        }
+        let own = self.book().place(self.position);
+        if own.is_none_or(|own| own.incarnation != self.incarnation) {
+            return Err(ConfigError::Unlisted {
+                position: self.position,
+                incarnation: self.incarnation,
+            });
         }
         if !wire::carries(&self.geometry.limits()) {
             return Err(ConfigError::Limits);

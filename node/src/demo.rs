@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::client::{Client, ClientError};
 use crate::cluster::seat::WriterSeat;
 use crate::cluster::{Cluster, ClusterError, NAMES};
+use crate::steward::StewardError;
 use crate::torture::TortureError;
 use crate::torture::load::Session;
 use crate::volume::Consistency;
@@ -20,6 +21,7 @@ use crate::wire::client::ClientRefusal;
 
 mod file;
 mod narrator;
+mod repair;
 mod takeover;
 
 pub use file::Digest;
@@ -97,6 +99,9 @@ pub enum DemoError {
         /// The writer.
         first: VolumeEpoch,
     },
+    /// The lost disk was not replaced.
+    #[error("the lost disk was not replaced")]
+    NotRebuilt,
     /// A write was acknowledged without a quorum.
     #[error("VIOLATION: a write was acknowledged with three of six nodes killed")]
     NotPaused,
@@ -120,6 +125,9 @@ pub enum DemoError {
     /// A write beside the file was lost, or can't be made.
     #[error("{0}")]
     Pages(#[from] TortureError),
+    /// The lost disk can't be replaced.
+    #[error(transparent)]
+    Steward(#[from] StewardError),
     /// An overtaken writer acknowledged something.
     #[error(
         "VIOLATION: the overtaken writer, epoch {}, acknowledged {late} writes that it was \
@@ -171,6 +179,14 @@ pub struct Measured {
     pub records_before: u64,
     /// Records that they had been brought when they were level.
     pub records_brought: u64,
+    /// How long it took to replace a lost disk by a new node that has everything.
+    pub rebuild_ms: f64,
+    /// The bytes of the new node's log.
+    pub rebuilt_bytes: u64,
+    /// Writes that were acknowledged meanwhile.
+    pub rebuild_commits: u64,
+    /// The longest time between two of them.
+    pub rebuild_longest_gap_ms: f64,
     /// From the signal that froze the writer to the first durable write of the other one, whose
     /// start as a process is part of it.
     pub takeover_ms: f64,
@@ -265,6 +281,7 @@ impl Story<'_, '_> {
         self.load(&mut client, &zone)?;
         let mut session = self.pause(&mut writer, &mut client, &zone, &third)?;
         drop(client);
+        self.rebuild(&writer, &mut session)?;
         let (writer, mut second) = {
             let (other, mut second, takeover) =
                 self.pen.take_over(self.cluster, &writer, &mut session)?;
@@ -375,6 +392,32 @@ impl Story<'_, '_> {
             shown(pause)
         ))?;
         Ok(session)
+    }
+
+    /// Loses a disk for good, and has another node take its place while writes go on.
+    fn rebuild(&mut self, writer: &WriterSeat, session: &mut Session) -> Result<(), DemoError> {
+        let lost = self.cluster.positions().next().ok_or(DemoError::NotRebuilt)?;
+        let rebuilt = self.pen.rebuild(self.cluster, writer.address(), session, lost)?;
+        self.measured.rebuild_ms = milliseconds(rebuilt.took);
+        self.measured.rebuilt_bytes = rebuilt.bytes;
+        self.measured.rebuild_commits = rebuilt.commits;
+        self.measured.rebuild_longest_gap_ms = milliseconds(rebuilt.longest_gap);
+        self.narrator.step(&format!(
+            "Node {} is killed and its disk is lost for good. A new one, {}, takes the place of {} \
+             after {}",
+            named(&[lost]),
+            rebuilt.new,
+            rebuilt.old,
+            shown(rebuilt.took)
+        ))?;
+        self.narrator.detail(&format!(
+            "It started empty and has {:.1} MB now, from its peers. Meanwhile {} writes were \
+             acknowledged, {} apart at most.",
+            megabytes(rebuilt.bytes),
+            rebuilt.commits,
+            shown(rebuilt.longest_gap)
+        ))?;
+        Ok(())
     }
 
     /// Lets the overtaken writer go on.

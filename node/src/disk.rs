@@ -9,7 +9,7 @@ use quorate_core::image::{CorruptImage, SegmentImage};
 use quorate_core::lsn::Lsn;
 use quorate_core::record::Record;
 
-use crate::env::{Event, LogFile};
+use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note};
 use crate::payload;
 use crate::wire::WireError;
@@ -30,10 +30,17 @@ pub enum OpenError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What the segment acknowledged or promised last can't be found out: the end of the newest
+    /// file, which is damaged or gone, said it.
+    #[error(
+        "the end of the log is damaged or gone: nothing tells what the segment acknowledged or \
+         promised last"
+    )]
+    NotesLost,
     /// The log is another volume's or another segment's.
     #[error(
-        "the log belongs to segment {} of {} of volume {}",
-        .found.position, .found.group, .found.volume
+        "the log belongs to segment {}{} of {} of volume {}",
+        .found.position, .found.incarnation, .found.group, .found.volume
     )]
     OtherSegment {
         /// Whose it is.
@@ -243,7 +250,7 @@ impl<L: LogFile> SegmentLog<L> {
         file.read_at(0, &mut start)?;
         let (identity, header_bytes) = format::decode_header(&start)?;
         check_identity(&identity, expected)?;
-        let image = SegmentImage::create(identity.group, identity.geometry)
+        let image = SegmentImage::join(identity.group, identity.geometry, identity.incarnation)
             .ok_or(OpenError::OtherSegment { found: identity })?;
         let replayed = Replaying::new(file, identity, image, header_bytes as u64).run()?;
         let Replayed { next, at, doubtful, is_torn, .. } = replayed;
@@ -259,6 +266,24 @@ impl<L: LogFile> SegmentLog<L> {
     /// # Errors
     /// [`WireError::Oversized`] when the write is above every bound.
     pub fn append(&mut self, write: &SegmentWrite, payloads: &[&[u8]]) -> Result<u64, WireError> {
+        self.submit(write, payloads, KeepNote::NowAndThen)
+    }
+
+    /// Appends `write`, which changes nothing, and with it a note of all that is durable now, far
+    /// from all frames: a later start finds damage to any of them.
+    ///
+    /// # Errors
+    /// [`WireError::Oversized`] never in practice: the frame is small.
+    pub fn mark(&mut self, write: &SegmentWrite) -> Result<u64, WireError> {
+        self.submit(write, &[], KeepNote::Always)
+    }
+
+    fn submit(
+        &mut self,
+        write: &SegmentWrite,
+        payloads: &[&[u8]],
+        keep: KeepNote,
+    ) -> Result<u64, WireError> {
         assert_eq!(write.records.len(), payloads.len());
         let number = self.next;
         let note = Note { durable: self.durable, floor: self.floor };
@@ -268,7 +293,7 @@ impl<L: LogFile> SegmentLog<L> {
         self.next = number.saturating_add(1);
         self.tail = end;
         self.waiting.insert(number, WaitingFrame { end, payloads });
-        self.file.submit(number, frame, note);
+        self.file.submit(number, frame, note, keep);
         Ok(number)
     }
 
@@ -287,6 +312,14 @@ impl<L: LogFile> SegmentLog<L> {
             self.payloads.extend(payloads);
         }
         assert!(self.durable <= self.tail);
+    }
+
+    /// Forgets where the payloads of records at or under `base` are, but for those that `is_held`
+    /// names. Their bytes stay in the log.
+    pub fn forget(&mut self, base: Lsn, is_held: impl Fn(Lsn) -> bool) {
+        let kept = self.payloads.split_off(&base.plus(1).unwrap_or(base));
+        self.payloads.retain(|lsn, _| is_held(*lsn));
+        self.payloads.extend(kept);
     }
 
     /// Takes what the segment holds now, and so may acknowledge. Later frames say so.
@@ -375,7 +408,8 @@ fn extents(records: &[Record], end: u64) -> Vec<(Lsn, Extent)> {
 fn check_identity(found: &LogIdentity, expected: &LogIdentity) -> Result<(), OpenError> {
     let is_ours = found.volume == expected.volume
         && found.group == expected.group
-        && found.position == expected.position;
+        && found.position == expected.position
+        && found.incarnation == expected.incarnation;
     if !is_ours {
         return Err(OpenError::OtherSegment { found: *found });
     }

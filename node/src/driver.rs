@@ -7,33 +7,35 @@ use std::time::Duration;
 
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::Position;
+use quorate_core::membership::MembershipEpoch;
 use quorate_core::message::{Peer, ToSegment};
 use quorate_core::rules::{Rules, Sound};
 
+use crate::addresses::AddressBook;
 use crate::clock::Moment;
 use crate::config::NodeConfig;
-use crate::connection::{Connection, ConnectionError};
+use crate::connection::Connection;
 use crate::disk::Replay;
 use crate::env::{Environment, Event, Token};
 use crate::gossip::Gossip;
 use crate::host::{HostError, Outgoing, SegmentHost};
 use crate::link::{Link, LinkEvent};
-use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welcome, WireError};
+use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Role, Status, Welcome};
 
 mod caller;
 mod error;
+mod neighbours;
 mod opening;
+mod upkeep;
 
 use caller::{
     Caller, CallerRole, GREETING_MAX, asks_too_much, epoch_of, is_paused, waits_for_disk,
 };
 pub use error::NodeError;
+use upkeep::MARK_AFTER;
 
 /// The most connections that a node takes.
 const CALLERS_MAX: usize = 64;
-
-/// How long after its last write an idle segment marks its log as durable.
-const MARK_AFTER: Duration = Duration::from_millis(50);
 
 /// How long after a writer's last records a segment without holes asks its peers again.
 const QUIET: Duration = Duration::from_millis(50);
@@ -52,6 +54,10 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     host: SegmentHost<E::Log, R>,
     /// Whether the segment had no vote when it started, and nobody was told that it has one.
     is_impaired: bool,
+    /// Where the group's segments are.
+    book: AddressBook,
+    /// The version of the segment's membership at the last turn.
+    membership: MembershipEpoch,
     gossip: Gossip,
     /// No question is asked before so many writes are durable: the answer to the last one would
     /// come again.
@@ -62,6 +68,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     wrote: (u64, Moment),
     /// The epoch of the segment's history at the last turn.
     history: VolumeEpoch,
+    /// When old versions are discarded next, however few there are.
+    collect_at: Moment,
     /// When a writer last sent records.
     appended: Moment,
     listener: E::Listener,
@@ -99,31 +107,24 @@ impl<E: Environment, R: Rules> Node<E, R> {
         config: NodeConfig,
     ) -> Result<(Self, Replay), NodeError> {
         config.check()?;
-        let NodeConfig { volume, group, position, geometry, .. } = config;
+        let mut book = config.book();
         let (host, replay) = opening::open(rules, &mut env, &config)?;
         let address = config.listen;
         let (listener_token, listener) =
             env.listen(address).map_err(|error| NodeError::Listen { address, error })?;
         let now = env.now();
-        let role = Role::Segment { position };
-        let links = geometry
-            .quorums()
-            .positions()
-            .zip(&config.peers)
-            .filter(|(other, _)| *other != position)
-            .map(|(other, address)| {
-                let hello = Hello { volume, group, position: other, role };
-                (other, Link::new(*address, hello, now))
-            })
-            .collect();
-        let node = Self {
+        book.restore(&mut env, &config.directory)?;
+        let mut node = Self {
             history: host.durable().history().epoch(),
             is_impaired: !host.has_vote(),
+            membership: host.durable().membership().epoch(),
             host,
+            book,
             gossip: Gossip::new(now),
             gossip_after: 0,
             marked: 0,
             wrote: (0, now),
+            collect_at: now,
             appended: now,
             env,
             config,
@@ -131,11 +132,12 @@ impl<E: Environment, R: Rules> Node<E, R> {
             listener_token,
             is_accepting: false,
             callers: BTreeMap::new(),
-            links,
+            links: BTreeMap::new(),
             busy: BTreeSet::new(),
             busy_links: BTreeSet::new(),
             outgoing: Vec::new(),
         };
+        node.relink();
         Ok((node, replay))
     }
 
@@ -243,8 +245,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 match link.next(&mut self.env) {
                     None => break,
                     Some(LinkEvent::Down) => self.gossip.lost(position),
-                    // Somebody to ask.
-                    Some(LinkEvent::Up(_)) => {}
+                    Some(LinkEvent::Up(welcome)) => self.meet(position, &welcome)?,
+                    Some(LinkEvent::UpToWriter(_)) => self.give_up_on(position),
                     Some(LinkEvent::Frame(frame)) => self.take_answer(position, *frame)?,
                 }
             }
@@ -252,8 +254,18 @@ impl<E: Environment, R: Rules> Node<E, R> {
         Ok(())
     }
 
+    /// Ends the link to somebody who is no segment, or speaks out of turn.
+    fn give_up_on(&mut self, position: Position) {
+        let now = self.env.now();
+        if let Some(link) = self.links.get_mut(&position) {
+            link.fail(&mut self.env, now);
+        }
+        self.gossip.lost(position);
+    }
+
     fn take_answer(&mut self, from: Position, frame: Frame) -> Result<(), NodeError> {
         let message = match frame.envelope {
+            Envelope::Seats(seats) => return self.learn(&seats),
             Envelope::ToSegment(message @ (ToSegment::Pulled(_) | ToSegment::Behind { .. })) => {
                 message
             }
@@ -266,12 +278,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
             | Envelope::Welcome(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
-            | Envelope::ToClient(_) => {
-                let now = self.env.now();
-                if let Some(link) = self.links.get_mut(&from) {
-                    link.fail(&mut self.env, now);
-                }
-                self.gossip.lost(from);
+            | Envelope::FromReader(_)
+            | Envelope::ToClient(_)
+            | Envelope::ToReader(_) => {
+                self.give_up_on(from);
                 return Ok(());
             }
         };
@@ -286,6 +296,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         // hole would tell each other what both have, for ever: somebody else has to be asked.
         let has_more = is_full && self.host.submitted() > before;
         self.gossip.answered(from, has_more);
+        self.pace(frame.payload.len());
         self.gossip_after = self.host.submitted();
         self.deliver(None);
         Ok(())
@@ -323,30 +334,6 @@ impl<E: Environment, R: Rules> Node<E, R> {
         Ok(())
     }
 
-    /// Tells a caller of another version which one is spoken here: every frame says so.
-    fn explain(&mut self, token: Token, error: &ConnectionError) {
-        if let ConnectionError::Wire(WireError::UnsupportedVersion { .. }) = error {
-            self.send(token, &Envelope::Refused(HelloRefusal::OtherVersion));
-        }
-    }
-
-    /// Hangs up on the observer that has been here longest, so that nobody who only looks keeps a
-    /// writer or a segment out; `false` when there is none.
-    fn make_room(&mut self) -> bool {
-        let is_observer = |caller: &Caller<E::Stream>| matches!(caller.role, CallerRole::Observer);
-        let oldest = self.callers.iter().find(|(_, caller)| is_observer(caller));
-        let Some(token) = oldest.map(|(token, _)| *token) else { return false };
-        self.hang_up(token);
-        true
-    }
-
-    fn hang_up(&mut self, token: Token) {
-        if let Some(mut caller) = self.callers.remove(&token) {
-            let _ = caller.connection.flush();
-        }
-        self.busy.remove(&token);
-    }
-
     /// Takes one frame of a caller; `None` when the connection is to end.
     fn take_frame(&mut self, token: Token, frame: Frame) -> Result<Option<()>, NodeError> {
         let Some(caller) = self.callers.get_mut(&token) else { return Ok(None) };
@@ -356,6 +343,9 @@ impl<E: Environment, R: Rules> Node<E, R> {
             (_, Envelope::StatusRequest) => {
                 let status = self.host.status();
                 Ok(self.send(token, &Envelope::Status(status)))
+            }
+            (CallerRole::Segment(_) | CallerRole::Writer { .. }, Envelope::Seats(seats)) => {
+                self.learn(&seats).map(Some)
             }
             (CallerRole::Segment(position), Envelope::ToSegment(message @ ToSegment::Pull(_))) => {
                 if asks_too_much(&message, self.config.geometry.limits().batch_records_max) {
@@ -375,8 +365,14 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 }
                 self.give(token, Peer::Writer(epoch), message, &frame.payload)
             }
+            (CallerRole::Reader(reader), Envelope::ToSegment(message @ ToSegment::Read(_))) => {
+                self.give(token, Peer::Reader(reader), message, &frame.payload)
+            }
             (
-                CallerRole::Observer | CallerRole::Segment(_) | CallerRole::Writer { .. },
+                CallerRole::Observer
+                | CallerRole::Reader(_)
+                | CallerRole::Segment(_)
+                | CallerRole::Writer { .. },
                 Envelope::Hello(_)
                 | Envelope::Refused(_)
                 | Envelope::Status(_)
@@ -385,7 +381,10 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 | Envelope::Welcome(_)
                 | Envelope::ClientWelcome(_)
                 | Envelope::FromClient(_)
-                | Envelope::ToClient(_),
+                | Envelope::FromReader(_)
+                | Envelope::Seats(_)
+                | Envelope::ToClient(_)
+                | Envelope::ToReader(_),
             ) => Ok(None),
         }
     }
@@ -423,6 +422,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         let role = match hello.role {
             // A client has been turned away above.
             Role::Observer | Role::Client => CallerRole::Observer,
+            Role::Reader { reader } => CallerRole::Reader(reader),
             Role::Segment { position } => CallerRole::Segment(position),
             Role::Writer { instance } => CallerRole::Writer { instance, epoch: VolumeEpoch::ZERO },
         };
@@ -430,7 +430,12 @@ impl<E: Environment, R: Rules> Node<E, R> {
             caller.role = role;
         }
         let welcome = Welcome { geometry, status: self.host.status() };
-        self.send(token, &Envelope::Welcome(welcome))
+        self.send(token, &Envelope::Welcome(welcome))?;
+        // Whoever asks how it is has asked for nothing else.
+        if matches!(role, CallerRole::Segment(_) | CallerRole::Writer { .. }) {
+            self.send(token, &Envelope::Seats(self.book.told()))?;
+        }
+        Some(())
     }
 
     /// Queues a message of the node itself; `None` when the caller is gone.
@@ -481,10 +486,12 @@ impl<E: Environment, R: Rules> Node<E, R> {
         self.callers.retain(|_, caller| caller.is_alive(waits_for_disk, now));
 
         self.mark(now)?;
+        self.heed_membership();
         if self.is_impaired && self.host.has_vote() {
             self.is_impaired = false;
             self.env.say(&error::repaired(&self.config.directory));
         }
+        self.collect(now)?;
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -505,40 +512,11 @@ impl<E: Environment, R: Rules> Node<E, R> {
         Ok(())
     }
 
-    /// Sets a mark once a segment that has written is idle.
-    fn mark(&mut self, now: Moment) -> Result<(), NodeError> {
-        let submitted = self.host.submitted();
-        if self.wrote.0 != submitted {
-            self.wrote = (submitted, now);
-        }
-        if self.is_mark_due() && now.since(self.wrote.1) >= MARK_AFTER {
-            let marked = self.host.mark();
-            self.check(marked)?;
-            self.marked = self.host.submitted();
-        }
-        Ok(())
-    }
-
-    fn is_mark_due(&self) -> bool {
-        let submitted = self.host.submitted();
-        submitted > self.marked && submitted == self.host.settled()
-    }
-
     /// Returns whether asking a peer may bring something: records are missing, or none have come
     /// from the writer for a while. While they come without a gap, a peer would only repeat those
     /// that are on their way.
     fn may_lack(&self, now: Moment) -> bool {
         now.since(self.appended) > QUIET || self.host.has_hole() || !self.host.has_vote()
-    }
-
-    /// Returns the peers that can be asked, in an order chosen by `random`.
-    fn reachable(&self, random: u64) -> Vec<Position> {
-        let up = self.links.iter().filter(|(_, link)| link.is_up());
-        let mut peers: Vec<Position> = up.map(|(position, _)| *position).collect();
-        let count = peers.len() as u64;
-        let turn = random.checked_rem(count).and_then(|turn| usize::try_from(turn).ok());
-        peers.rotate_left(turn.unwrap_or(0));
-        peers
     }
 
     fn flush(&mut self) {
@@ -570,7 +548,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             .filter(|caller| matches!(caller.role, CallerRole::Unknown))
             .map(|caller| caller.since.after(GREETING_MAX));
         let mark = self.is_mark_due().then(|| self.wrote.1.after(MARK_AFTER));
-        links.chain(greetings).chain(mark).fold(self.gossip.deadline(), Moment::min)
+        links.chain(greetings).chain(mark).fold(self.gossip.deadline(now), Moment::min)
     }
 
     fn check<T>(&self, outcome: Result<T, HostError>) -> Result<T, NodeError> {

@@ -104,6 +104,11 @@ pub trait LogFile {
     /// of them says all that was durable then.
     fn notes(&self) -> &[Note];
 
+    /// Returns whether the place beside the log where its newest note was kept is whole, if the log
+    /// had so many durable bytes. If it isn't, [`LogFile::notes`] may say less than was said: what
+    /// the segment acknowledged or promised last is unknown then.
+    fn has_newest_note(&self, durable: u64) -> bool;
+
     /// Cuts the log: makes every byte at or behind `length` zero, and that, and all bytes before
     /// it, durable. Those at or behind `doubtful` are written once more: after a sync that failed
     /// they may be in memory alone, and a second sync would not notice. Only before the first
@@ -128,12 +133,21 @@ pub trait LogFile {
     /// none; of the notes before it, at least the newest durable one stays whole.
     ///
     /// A note is kept in the log's own space, behind the frames submitted together with this one,
-    /// and beside the log if none was kept there for [`NOTE_AFTER`].
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note);
+    /// and beside the log where `keep` says so of the last of them.
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, keep: KeepNote);
 
     /// Begins to make durable what was submitted, and returns what has become of it if that is
     /// known already. A loop calls this before it waits for events.
     fn commit(&mut self) -> Option<Event>;
+}
+
+/// When a note is kept beside the log, too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeepNote {
+    /// In any case: what follows may be a long silence.
+    Always,
+    /// If none was kept there for [`NOTE_AFTER`].
+    NowAndThen,
 }
 
 /// How long a log goes without a note beside it while frames are written.
@@ -151,6 +165,9 @@ pub enum LogFileError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Some of the log's files are there, and the first one, which says whose log it is, isn't.
+    #[error("its first file, segment.000000.log, is gone, although others of its log are there")]
+    FirstFileGone,
     /// There was a log in the directory, and there is none.
     #[error("its log is gone, although this directory held one")]
     Gone,
@@ -209,6 +226,19 @@ pub trait Environment {
     /// # Errors
     /// [`LogFileError`].
     fn open_log(&mut self, directory: &Path, header: &[u8]) -> Result<Self::Log, LogFileError>;
+
+    /// Makes `bytes` the contents of the small file `name` in `directory`, durably: whole or, after
+    /// a crash, not at all.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns the contents of a file that was kept; `None` when there is none.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>>;
 
     /// Says something to whoever runs this process.
     fn say(&self, words: &str);

@@ -10,23 +10,25 @@
 //!         12  CRC-32C of bytes 0 to 12; laid out so in every version
 //!         16  length of the identity, 32 bits
 //!         20  CRC-32C of the length and the identity
-//!         24  the identity: volume, group, position, geometry, salt
+//!         24  the identity: volume, group, position, geometry, incarnation, salt
 //! frame    0  magic "QRTFRAME"
 //!          8  number of the frame, from zero, 64 bits
 //!         16  note: length of the log that was durable when the frame was made, 64 bits
 //!         24        SCL of the segment at that time, 64 bits
 //!         32        promised epoch at that time: counter and instance, 64 bits each
 //!         48        epoch of the history at that time: counter and instance, 64 bits each
-//!         64  length of the envelope, 32 bits
-//!         68  length of the payload, 32 bits
-//!         72  CRC-32C of the salt and of bytes 0 to 72
-//!         76  CRC-32C of the salt, the number and the envelope
-//!         80  the envelope: the write with its records; then their payloads, one after the other
+//!         64        epoch of the membership at that time: the proposer's counter and instance, and
+//!                   the number of the step, 64 bits each
+//!         88  length of the envelope, 32 bits
+//!         92  length of the payload, 32 bits
+//!         96  CRC-32C of the salt and of bytes 0 to 96
+//!        100  CRC-32C of the salt, the number and the envelope
+//!        104  the envelope: the write with its records; then their payloads, one after the other
 //! slot     0  magic "QRTNOTES"
 //!          8  how many slots were written before this one, or, in the log's own space, where it
 //!             begins there; 64 bits
 //!         16  note, as in a frame
-//!         64  CRC-32C of the salt and of bytes 0 to 64
+//!         88  CRC-32C of the salt and of bytes 0 to 88
 //! ```
 //!
 //! Payload bytes are covered by the checksum of their record, over group, page, LSN and bytes,
@@ -36,7 +38,7 @@
 //! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
 //! size, which the number of the file gives. All but the last [`SLOTS_BYTES`] of a file are its
 //! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
-//! each, written in turn.
+//! each, written in turn, and both once before the file gets its name.
 //!
 //! Frames are written in groups, each with one write of whole blocks, since what a sync costs is
 //! the number of places that the disk has to go to. The last bytes of its last block are a slot
@@ -51,20 +53,25 @@
 //! beyond it, then it was good once: that is corruption. Otherwise it and all behind it were never
 //! counted as durable, and are cut off. A damaged header of a frame can't hide that frames were
 //! durable, since slots lie in other sectors, and those at the end of a file far away.
+//!
+//! What a damaged segment may have said is what the newest notes say. If a file that may have held
+//! them is gone, shorter than its size, or has no whole slot, they may be lost: then nothing is
+//! known of what it acknowledged or promised last, and the log is not served.
 
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::{InstanceId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::MembershipEpoch;
 use serde::{Deserialize, Serialize};
 
 use crate::config::VolumeId;
 use crate::wire::{self, ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// The version of this format.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// The length of the part of the header that is the same in every version.
 pub const PRELUDE_BYTES: usize = 16;
@@ -76,7 +83,7 @@ pub const HEADER_BYTES: usize = 24;
 pub const IDENTITY_BYTES_MAX: usize = 1024;
 
 /// The length of a frame without envelope and payload.
-pub const FRAME_HEADER_BYTES: usize = 80;
+pub const FRAME_HEADER_BYTES: usize = 104;
 
 /// What a frame begins with.
 pub const FRAME_MAGIC: [u8; 8] = *b"QRTFRAME";
@@ -85,7 +92,7 @@ pub const FRAME_MAGIC: [u8; 8] = *b"QRTFRAME";
 pub const SLOT_MAGIC: [u8; 8] = *b"QRTNOTES";
 
 /// The length of a slot.
-pub const SLOT_BYTES: usize = 68;
+pub const SLOT_BYTES: usize = 92;
 
 /// The length of the blocks in which a log is written.
 pub const BLOCK_BYTES: usize = 4096;
@@ -109,7 +116,7 @@ pub const FILE_BYTES_MAX: u64 = 64 << 20;
 const FILE_MAGIC: [u8; 8] = *b"QUORLOG\n";
 
 /// The length of a magic, a number and a note: frames and slots begin with them.
-const STATEMENT_BYTES: usize = 64;
+const STATEMENT_BYTES: usize = 88;
 
 /// Where the checksum of a frame's header is.
 const FRAME_COVERED_BYTES: usize = FRAME_HEADER_BYTES - 8;
@@ -125,6 +132,8 @@ pub struct LogIdentity {
     pub position: Position,
     /// The volume's shape and bounds.
     pub geometry: VolumeGeometry,
+    /// Which disk of its position the segment is.
+    pub incarnation: Incarnation,
     /// Random, different in every log.
     pub salt: u64,
 }
@@ -215,11 +224,13 @@ pub struct Note {
 
 /// Returns the bytes that a frame's header and a slot begin with.
 fn encode_statement(magic: [u8; 8], number: u64, note: &Note) -> Vec<u8> {
-    let Note { durable, floor: Floor { scl, promised, history } } = *note;
+    let Note { durable, floor: Floor { scl, promised, history, membership } } = *note;
     let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES);
     bytes.extend_from_slice(&magic);
-    let epochs = [promised, history].map(|epoch| [epoch.counter(), epoch.instance().get()]);
-    for value in [number, durable, scl.get()].into_iter().chain(epochs.into_iter().flatten()) {
+    let epochs = [promised, history, membership.volume];
+    let epochs = epochs.map(|epoch| [epoch.counter(), epoch.instance().get()]);
+    let values = [number, durable, scl.get()].into_iter().chain(epochs.into_iter().flatten());
+    for value in values.chain([u64::from(membership.number)]) {
         bytes.extend_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -232,9 +243,11 @@ fn decode_statement(magic: [u8; 8], bytes: &[u8]) -> Option<(u64, Note)> {
         return None;
     }
     let (chunks, _) = rest.as_chunks::<8>();
-    let [number, durable, scl, promised, promiser, history, installer] = chunks else {
+    let [number, durable, scl, promised, promiser, history, installer, membership @ ..] = chunks
+    else {
         return None;
     };
+    let [proposed, proposer, step] = membership else { return None };
     let value = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
     let epoch =
         |counter, instance| VolumeEpoch::new(value(counter), InstanceId::new(value(instance)));
@@ -242,6 +255,10 @@ fn decode_statement(magic: [u8; 8], bytes: &[u8]) -> Option<(u64, Note)> {
         scl: Lsn::new(value(scl)),
         promised: epoch(promised, promiser),
         history: epoch(history, installer),
+        membership: MembershipEpoch {
+            volume: epoch(proposed, proposer),
+            number: u32::try_from(value(step)).ok()?,
+        },
     };
     Some((value(number), Note { durable: value(durable), floor }))
 }

@@ -22,11 +22,17 @@ impl Frontier {
         Self { vdl: AtomicU64::new(0), is_overtaken: AtomicBool::new(false) }
     }
 
-    /// Publishes a VDL. It never goes back.
+    /// Publishes a VDL. It never goes back but by [`Frontier::go_to`].
     pub fn advance(&self, vdl: Lsn) {
         // Release: who sees this VDL sees everything that the loop did before.
         let before = self.vdl.swap(vdl.get(), Ordering::Release);
         assert!(before <= vdl.get(), "the VDL goes back");
+    }
+
+    /// Publishes the VDL of a volume that has gone to another point of its log: back, or forward
+    /// again. What was told above it holds no more.
+    pub fn go_to(&self, vdl: Lsn) {
+        self.vdl.store(vdl.get(), Ordering::Release);
     }
 
     /// Returns the VDL: every commit at or under it is durable for good.

@@ -25,11 +25,13 @@ pub(crate) struct Gossip {
     round: Vec<Position>,
     /// When the next round begins.
     next: Moment,
+    /// No question is asked before.
+    paced: Moment,
 }
 
 impl Gossip {
     pub(crate) const fn new(now: Moment) -> Self {
-        Self { asked: None, round: Vec::new(), next: now }
+        Self { asked: None, round: Vec::new(), next: now, paced: now }
     }
 
     /// Begins a round that asks `peers`, the last one first.
@@ -54,6 +56,9 @@ impl Gossip {
             return None;
         }
         self.asked = None;
+        if now < self.paced {
+            return None;
+        }
         let peer = self.round.pop()?;
         self.asked = Some((peer, now.after(PATIENCE)));
         Some(peer)
@@ -69,15 +74,26 @@ impl Gossip {
         }
     }
 
+    /// Asks nobody before `until`.
+    pub(crate) const fn pace(&mut self, until: Moment) {
+        self.paced = until;
+    }
+
     /// Takes the end of the connection to `peer`.
     pub(crate) fn lost(&mut self, peer: Position) {
         self.answered(peer, false);
         self.round.retain(|other| *other != peer);
     }
 
-    /// Returns when something is to be done next.
-    pub(crate) fn deadline(&self) -> Moment {
-        self.asked.map_or(self.next, |(_, until)| until.min(self.next))
+    /// Returns when something is to be done next. What could be done at `now` waits for something
+    /// else, whose event wakes the loop.
+    pub(crate) fn deadline(&self, now: Moment) -> Moment {
+        let next = match self.asked {
+            Some((_, until)) => until,
+            None if self.round.is_empty() || self.paced <= now => self.next,
+            None => self.paced,
+        };
+        next.min(self.next)
     }
 }
 
@@ -119,12 +135,27 @@ mod tests {
         assert_eq!(gossip.choose(at(0).after(PATIENCE)), Some(position(3)));
     }
 
+    /// Whoever only joins must not keep others from what they have to do, nor wait for ever.
+    #[test]
+    fn a_paced_segment_asks_when_it_is_time() {
+        let mut gossip = Gossip::new(at(0));
+        assert!(gossip.is_due(at(0), 0));
+        gossip.begin(vec![position(1), position(2)]);
+        assert_eq!(gossip.choose(at(0)), Some(position(2)));
+        gossip.answered(position(2), true);
+        gossip.pace(at(40));
+        assert_eq!(gossip.choose(at(39)), None);
+        assert_eq!(gossip.deadline(at(39)), at(40));
+        assert_eq!(gossip.deadline(at(40)), at(100), "a time that has passed makes nobody spin");
+        assert_eq!(gossip.choose(at(40)), Some(position(2)));
+    }
+
     #[test]
     fn rounds_come_at_intervals_with_jitter() {
         let mut gossip = Gossip::new(at(0));
         assert!(gossip.is_due(at(0), 50_000));
         assert!(!gossip.is_due(at(149), 0));
         assert!(gossip.is_due(at(150), 0));
-        assert_eq!(gossip.deadline(), at(250));
+        assert_eq!(gossip.deadline(at(150)), at(250));
     }
 }

@@ -38,7 +38,7 @@ pub enum Outgoing {
         /// The frame.
         frame: Vec<u8>,
     },
-    /// The answer to the segment whose message was just received.
+    /// The answer to the segment or the reader whose message was just received.
     Answer {
         /// The frame.
         frame: Vec<u8>,
@@ -93,6 +93,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             ToSegment::Behind { .. }
             | ToSegment::Confirm(_)
             | ToSegment::Install(_)
+            | ToSegment::Locate(_)
             | ToSegment::Pull(_)
             | ToSegment::Read(_)
             | ToSegment::Seal(_) => Vec::new(),
@@ -109,16 +110,29 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         self.step(SegmentInput::Pull { from }, &Payloads::default(), outgoing)
     }
 
+    /// Makes the segment discard what its garbage floor allows.
+    ///
+    /// # Errors
+    /// [`HostError`] when the segment has to stop.
+    pub fn collect(&mut self, outgoing: &mut Vec<Outgoing>) -> Result<(), HostError> {
+        self.step(SegmentInput::Collect, &Payloads::default(), outgoing)
+    }
+
     /// Takes the report that the log's frames up to number `through` are durable.
     ///
     /// # Errors
     /// [`HostError`] when the segment has to stop.
     pub fn settle(&mut self, through: u64, outgoing: &mut Vec<Outgoing>) -> Result<(), HostError> {
         self.log.settle(through);
+        let base = self.segment.durable().base();
         while let Some((_, id)) = self.writes.pop_front_if(|(number, _)| *number <= through) {
             self.segment.step(SegmentInput::Durable(id), &mut self.effects);
         }
         self.log.note(self.segment.durable());
+        if self.segment.durable().base() > base {
+            let durable = self.segment.durable();
+            self.log.forget(durable.base(), |lsn| durable.holds(lsn));
+        }
         keep_last_acks(&mut self.effects);
         self.carry_out(&Payloads::default(), outgoing)
     }
@@ -140,7 +154,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             vdl: durable.vdl(),
             ..SegmentWrite::default()
         };
-        self.log.append(&write, &[])?;
+        self.log.mark(&write)?;
         Ok(())
     }
 
@@ -163,6 +177,10 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         for effect in effects.drain(..) {
             match effect {
                 SegmentEffect::Persist { id, write } => self.persist(id, &write, payloads)?,
+                SegmentEffect::SendReader { to: _, message } => {
+                    let frame = self.frame(&Envelope::ToReader(message))?;
+                    outgoing.push(Outgoing::Answer { frame });
+                }
                 SegmentEffect::SendSegment { to, message } => {
                     let is_question = matches!(message, ToSegment::Pull(_));
                     let frame = self.frame(&Envelope::ToSegment(message))?;
@@ -220,12 +238,16 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         Status {
             group: durable.group(),
             position: self.log.identity().position,
+            incarnation: durable.incarnation(),
+            membership: *durable.membership(),
             scl: durable.scl(),
             vdl: durable.vdl(),
             heard: self.segment.heard(),
             promised: durable.promised(),
             history: durable.history().epoch(),
             history_ranges: durable.history().ranges().len() as u64,
+            base: durable.base(),
+            floor: self.segment.floor(),
             records: durable.records().len() as u64,
             log_bytes: self.log.bytes(),
             impaired: !self.segment.has_vote(),
@@ -243,6 +265,12 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     #[must_use]
     pub fn has_vote(&self) -> bool {
         self.segment.has_vote()
+    }
+
+    /// Returns how far the garbage floor is above the segment's base, in LSNs.
+    #[must_use]
+    pub fn garbage(&self) -> u64 {
+        self.segment.floor().lsn().since(self.segment.durable().base())
     }
 
     /// Returns whether records are missing below one that is there.

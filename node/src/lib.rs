@@ -8,9 +8,11 @@
 //! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
 //! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
 //! [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
-//! it) and [`client`] (of such a process), [`status`], [`cluster`] and [`demo`].
+//! it), [`reader`] (a process that follows one) and [`client`] (of such processes), [`status`],
+//! [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod answer;
 pub mod bench;
 pub mod client;
@@ -33,9 +35,11 @@ mod interleavings;
 mod link;
 pub mod mailbox;
 pub mod payload;
+pub mod reader;
 pub mod simulation;
 pub mod source;
 pub mod status;
+pub mod steward;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::connection::Connection;
 use crate::env::{Environment, Token};
+use crate::wire::client::ClientWelcome;
 use crate::wire::{self, Envelope, Frame, Hello, HelloRefusal, Welcome};
 
 /// How long to wait before the first new attempt; doubled with every failure.
@@ -86,13 +87,16 @@ impl Life {
 
 /// What has become of a link.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub(crate) enum LinkEvent {
     /// It ended; it will be dialled again.
     Down,
     /// A frame came.
     Frame(Box<Frame>),
-    /// It came up.
+    /// It came up, to a segment.
     Up(Welcome),
+    /// It came up, to a writer process.
+    UpToWriter(ClientWelcome),
 }
 
 impl<S: crate::env::Stream> Link<S> {
@@ -202,6 +206,12 @@ impl<S: crate::env::Stream> Link<S> {
                 self.failures = 0;
                 self.refusal = None;
                 LinkEvent::Up(*welcome)
+            }
+            (State::Greeting { token, connection, .. }, Envelope::ClientWelcome(welcome)) => {
+                self.state = State::Up { token, connection, life: Life::new(now) };
+                self.failures = 0;
+                self.refusal = None;
+                LinkEvent::UpToWriter(*welcome)
             }
             (State::Up { token, connection, life }, _) => {
                 self.state = State::Up { token, connection, life };

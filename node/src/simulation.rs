@@ -21,6 +21,7 @@ mod hedging;
 #[cfg(test)]
 mod links;
 mod oracle;
+mod repair;
 mod round;
 #[cfg(test)]
 mod steady;

@@ -72,6 +72,9 @@ pub fn ask(
             | Envelope::ToWriter(_)
             | Envelope::ClientWelcome(_)
             | Envelope::FromClient(_)
+            | Envelope::FromReader(_)
+            | Envelope::Seats(_)
+            | Envelope::ToReader(_)
             | Envelope::ToClient(_),
         ) => Err(StatusError::Unexpected),
     }

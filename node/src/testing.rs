@@ -1,21 +1,23 @@
 //! What the tests of this crate share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use quorate_core::consistency::{Scl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, ToSegment};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
 use crate::config::{self, VolumeId};
-use crate::env::{Event, LogFile};
+use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
 use crate::wire::{Envelope, Status};
@@ -29,6 +31,8 @@ pub(crate) struct MemoryFile {
     pub(crate) bytes: Rc<RefCell<Vec<u8>>>,
     /// What the log says beside its frames; none unless a test gives some.
     pub(crate) notes: Vec<Note>,
+    /// How often it was read from.
+    pub(crate) reads: Rc<Cell<usize>>,
     pub(crate) last_note: Rc<RefCell<Option<Note>>>,
     pub(crate) submitted: Rc<RefCell<Submitted>>,
 }
@@ -38,6 +42,7 @@ impl MemoryFile {
         Self {
             bytes: Rc::new(RefCell::new(bytes)),
             notes: Vec::new(),
+            reads: Rc::default(),
             last_note: Rc::default(),
             submitted: Rc::default(),
         }
@@ -62,6 +67,7 @@ impl MemoryFile {
 
 impl LogFile for MemoryFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.reads.set(self.reads.get() + 1);
         let bytes = self.bytes.borrow();
         let offset = usize::try_from(offset).unwrap();
         let source = bytes.get(offset..).unwrap_or(&[]);
@@ -79,6 +85,10 @@ impl LogFile for MemoryFile {
         self.bytes.borrow().len() as u64
     }
 
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
         // The last frame may end with zeros that lie behind the length.
         self.bytes.borrow_mut().resize(usize::try_from(length).unwrap(), 0);
@@ -93,7 +103,7 @@ impl LogFile for MemoryFile {
         Ok("damaged-1".into())
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, _keep: KeepNote) {
         self.submitted.borrow_mut().push((number, frame, note));
     }
 
@@ -108,6 +118,7 @@ pub(crate) fn identity() -> LogIdentity {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: Incarnation::new(0),
         salt: 0x5a17,
     }
 }
@@ -117,11 +128,15 @@ pub(crate) fn status() -> Status {
     Status {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
+        incarnation: Incarnation::new(0),
+        membership: Membership::genesis(QuorumSet::AURORA),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
         heard: VolumeEpoch::ZERO,
         promised: VolumeEpoch::ZERO,
         history: VolumeEpoch::ZERO,
+        base: Lsn::ZERO,
+        floor: GarbageFloor::ZERO,
         records: 0,
         log_bytes: 0,
         history_ranges: 0,
@@ -170,6 +185,11 @@ pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
     SegmentWrite { promised: epoch(counter), records: records.to_vec(), ..nothing() }
 }
 
+/// Returns a membership that the writer with this counter adopted.
+pub(crate) fn membership(counter: u64) -> Membership {
+    Membership::genesis(QuorumSet::AURORA).adopted_by(epoch(counter))
+}
+
 fn nothing() -> SegmentWrite {
     SegmentWrite::default()
 }
@@ -185,6 +205,7 @@ pub(crate) fn message(index: u64, payload: &[u8]) -> Envelope {
         epoch: epoch(1),
         group: PgId::new(0),
         vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
         records: vec![record(index + 1, index, 1, payload)],
     }))
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,10 +17,11 @@ use std::time::Duration;
 use quorate_core::consistency::{ReadPoint, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::PageId;
+use quorate_core::id::{PageId, PgId};
 use quorate_core::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::Seat;
 use crate::answer::{Answer, Outcome, answer};
 use crate::config::VolumeId;
 use crate::env::real::{RealEnvironment, RealWaker};
@@ -28,8 +30,9 @@ use crate::frontier::Frontier;
 use crate::mailbox::Mailbox;
 use crate::wire::HelloRefusal;
 
+mod backlog;
 mod bounds;
-mod callers;
+pub(crate) mod callers;
 mod check;
 pub mod driver;
 mod flow;
@@ -38,7 +41,7 @@ mod latency;
 mod points;
 mod reads;
 mod recovery;
-mod reply;
+pub(crate) mod reply;
 
 use driver::VolumeDriver;
 pub use points::PointError;
@@ -52,10 +55,23 @@ const COMMANDS_MAX: usize = 1024;
 pub struct VolumeConfig {
     /// The volume.
     pub volume: VolumeId,
-    /// The addresses of its segments: by group, by position.
+    /// The addresses of its first segments: by group, by position.
     pub segments: Vec<Vec<SocketAddr>>,
+    /// Segments that have joined since, or have moved.
+    pub joined: Vec<(PgId, Seat)>,
+    /// Where to keep what is learned of the segments' addresses; nowhere if `None`.
+    pub home: Option<PathBuf>,
     /// How long the recovery may take.
     pub patience: Duration,
+}
+
+impl VolumeConfig {
+    /// Returns the configuration of a client that keeps nothing, of a volume whose segments have
+    /// never changed.
+    #[must_use]
+    pub const fn new(volume: VolumeId, segments: Vec<Vec<SocketAddr>>, patience: Duration) -> Self {
+        Self { volume, segments, joined: Vec::new(), home: None, patience }
+    }
 }
 
 /// What a recovery came to.
@@ -144,6 +160,14 @@ pub enum VolumeError {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// There is no consistency point to go to.
+    #[error(
+        "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
+    )]
+    NoPoint {
+        /// The nearest one under it.
+        nearest: Lsn,
+    },
     /// The segments don't agree with the configuration about the volume's shape.
     #[error(
         "the volume has {found} protection groups and the configuration lists {expected}: list \
@@ -171,6 +195,18 @@ pub enum VolumeError {
         "a page has at most 8192 bytes, and a write at most as many pages as the volume's limit"
     )]
     Oversized,
+    /// A point above the end, and not on a branch that was left.
+    #[error(
+        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
+         forward again only until something is written"
+    )]
+    PointAhead,
+    /// A point under the garbage floor.
+    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    PointDiscarded {
+        /// The lowest point that there still is.
+        floor: Lsn,
+    },
     /// The read point isn't one.
     #[error(transparent)]
     Point(#[from] PointError),
@@ -183,6 +219,12 @@ pub enum VolumeError {
     /// Too few segments can be reached to open the volume.
     #[error("{0}")]
     Unavailable(Unavailable),
+    /// The volume has gone to another point of its log meanwhile, or is about to.
+    #[error(
+        "the volume goes to another point of its log; a write under way may or may not be part of \
+         it. Read what is there, and ask again"
+    )]
+    WentElsewhere,
 }
 
 /// What of a volume can be reached.
@@ -190,6 +232,8 @@ pub enum VolumeError {
 pub struct Unavailable {
     /// How many segments answered.
     pub reached: usize,
+    /// How many of them have no vote: their logs were damaged, and aren't repaired yet.
+    pub impaired: usize,
     /// How many there are.
     pub segments: usize,
     /// A segment that turned this process away, and why.
@@ -198,12 +242,20 @@ pub struct Unavailable {
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reached, segments, refusal } = self;
+        let Self { reached, impaired, segments, refusal } = self;
         write!(
             out,
             "the volume cannot be opened: {reached} of {segments} segments answered, and opening \
              takes four of every group"
         )?;
+        if *impaired > 0 {
+            write!(
+                out,
+                ". {impaired} of them said that they are impaired: damage to their logs has cost \
+                 them their vote until their peers have repaired them, and three of every group \
+                 need theirs"
+            )?;
+        }
         match refusal {
             None => write!(out, ". Start the missing nodes"),
             Some((address, refusal)) => {
@@ -216,6 +268,13 @@ impl fmt::Display for Unavailable {
 /// What a [`Volume`] asks of its loop.
 #[derive(Debug)]
 pub enum Command {
+    /// Go back to a consistency point, or forward again.
+    Backtrack {
+        /// The point.
+        target: Lsn,
+        /// Where the answer goes once the volume is open there.
+        reply: Waiter<Opened>,
+    },
     /// Read a page.
     Read {
         /// The page.

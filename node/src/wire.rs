@@ -24,24 +24,28 @@
 //! length lies at most about three times what did come, in all less than two of the longest frames:
 //! `node/tests/hostile.rs` counts for each kind of envelope.
 
-use quorate_core::consistency::{Scl, Vdl};
+use quorate_core::consistency::{GarbageFloor, Scl, Vdl};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{InstanceId, PgId, Position};
-use quorate_core::message::{ToSegment, ToWriter};
+use quorate_core::id::{Incarnation, InstanceId, PgId, Position, ReaderId};
+use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
+use quorate_core::message::{FromReader, ToReader, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::addresses::Seats;
 use crate::config::VolumeId;
 use crate::payload::{self, PAGE_BYTES_MAX, PayloadError};
 
 pub mod client;
+pub mod members;
 
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
@@ -105,8 +109,13 @@ pub enum Role {
         /// The writer process.
         instance: InstanceId,
     },
-    /// A client of a writer process.
+    /// A client of a writer process or of a reader process.
     Client,
+    /// A reader.
+    Reader {
+        /// The reader process.
+        reader: ReaderId,
+    },
 }
 
 /// The answer to a [`Hello`] that reached whom it meant.
@@ -125,6 +134,10 @@ pub struct Status {
     pub group: PgId,
     /// The segment's position in its group.
     pub position: Position,
+    /// Which disk of its position it is.
+    pub incarnation: Incarnation,
+    /// The membership that it has, or had last.
+    pub membership: Membership,
     /// What it holds every record up to.
     pub scl: Scl,
     /// The highest VDL that it knows.
@@ -137,6 +150,10 @@ pub struct Status {
     pub history: VolumeEpoch,
     /// The ranges of its history.
     pub history_ranges: u64,
+    /// At or under it, only the newest version of each page is left.
+    pub base: Lsn,
+    /// The garbage floor that its writer has told since it started.
+    pub floor: GarbageFloor,
     /// The records that it holds.
     pub records: u64,
     /// The bytes of its log.
@@ -150,7 +167,7 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum HelloRefusal {
     /// Too many connections.
-    #[error("the node has as many connections as it takes")]
+    #[error("it has as many connections as it takes: try again later")]
     Full,
     /// The caller speaks another version of the protocol.
     #[error("the node speaks another version of the protocol")]
@@ -200,6 +217,12 @@ pub enum Envelope {
     FromClient(ClientRequest),
     /// The answer to a request of a client.
     ToClient(ClientReply),
+    /// A message between machines, to a reader.
+    ToReader(ToReader),
+    /// A message between machines, of a reader to the writer that it follows.
+    FromReader(FromReader),
+    /// Where the segments of a group are, as far as the sender knows.
+    Seats(Seats),
 }
 
 impl Envelope {
@@ -209,7 +232,9 @@ impl Envelope {
         match self {
             Self::ToSegment(ToSegment::Append(append)) => &append.records,
             Self::ToSegment(ToSegment::Pulled(pulled)) => &pulled.records,
-            Self::ToWriter(ToWriter::Read { version, .. }) => version.as_slice(),
+            Self::ToWriter(ToWriter::Read { version, .. })
+            | Self::ToReader(ToReader::Read { version, .. }) => version.as_slice(),
+            Self::ToReader(ToReader::Redo(redo)) => &redo.records,
             Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
@@ -218,6 +243,7 @@ impl Envelope {
                 ToSegment::Behind { .. }
                 | ToSegment::Confirm(_)
                 | ToSegment::Install(_)
+                | ToSegment::Locate(_)
                 | ToSegment::Pull(_)
                 | ToSegment::Read(_)
                 | ToSegment::Seal(_),
@@ -225,13 +251,19 @@ impl Envelope {
             | Self::ToWriter(
                 ToWriter::Ack { .. }
                 | ToWriter::Confirmed { .. }
+                | ToWriter::Located { .. }
                 | ToWriter::Refused { .. }
                 | ToWriter::Sealed { .. },
             )
             | Self::Welcome(_)
             | Self::ClientWelcome(_)
             | Self::FromClient(_)
-            | Self::ToClient(_) => &[],
+            | Self::FromReader(_)
+            | Self::Seats(_)
+            | Self::ToClient(_)
+            | Self::ToReader(
+                ToReader::Refused { .. } | ToReader::Standing { .. } | ToReader::Start(_),
+            ) => &[],
         }
     }
 
@@ -244,22 +276,19 @@ impl Envelope {
             Self::ToClient(ClientReply { answer: Answer::Page { page, .. }, .. }) => {
                 std::slice::from_ref(page)
             }
-            Self::FromClient(ClientRequest {
-                question: Question::Read { .. } | Question::Status,
-                ..
-            })
-            | Self::ToClient(ClientReply {
-                answer: Answer::Refused(_) | Answer::Status(_) | Answer::Written(_),
-                ..
-            })
+            Self::FromClient(_)
+            | Self::ToClient(_)
             | Self::ClientWelcome(_)
+            | Self::FromReader(_)
             | Self::Hello(_)
             | Self::Refused(_)
             | Self::Status(_)
             | Self::StatusRequest
+            | Self::ToReader(_)
             | Self::ToSegment(_)
             | Self::ToWriter(_)
-            | Self::Welcome(_) => &[],
+            | Self::Welcome(_)
+            | Self::Seats(_) => &[],
         }
     }
 
@@ -338,6 +367,7 @@ pub fn encode(envelope: &Envelope, payloads: &[&[u8]]) -> Result<Vec<u8>, WireEr
 
 /// What the first bytes of a stream are.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken at once, and never kept")]
 pub enum Decoded {
     /// A whole frame.
     Frame {

@@ -119,3 +119,41 @@ impl<E: Environment, R: Rules> WriterProcess<E, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::config::VolumeId;
+    use crate::env::real::RealEnvironment;
+
+    /// A writer that can reach nobody must end when its patience does: nobody wakes it then.
+    #[test]
+    fn a_writer_that_cannot_open_ends_in_time() {
+        let held: Vec<TcpListener> =
+            (0..7).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let addresses: Vec<SocketAddr> =
+            held.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        drop(held);
+        let (listen, segments) = addresses.split_first().unwrap();
+        let (listen, segments) = (*listen, vec![segments.to_vec()]);
+        let patience = Duration::from_millis(300);
+        let (sender, outcome) = mpsc::channel();
+        thread::spawn(move || {
+            let config = VolumeConfig::new(VolumeId::new(1), segments, patience);
+            let env = RealEnvironment::new().unwrap();
+            let mut writer = WriterProcess::start(env, config, listen).unwrap();
+            let _ = sender.send(writer.run(|| false, |_| {}));
+        });
+        let outcome = outcome.recv_timeout(Duration::from_secs(30)).unwrap();
+        let Err(WriterError::Volume(VolumeError::Unavailable(unavailable))) = outcome else {
+            unreachable!("{outcome:?}")
+        };
+        assert_eq!((unavailable.reached, unavailable.segments), (0, 6));
+    }
+}

@@ -4,19 +4,25 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quorate_core::consistency::{Scl, Vcl, Vdl};
+use quorate_core::consistency::{GarbageFloor, ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket};
+use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket};
 use quorate_core::lsn::Lsn;
-use quorate_core::message::{Append, Install, Pull, Pulled, SealAnswer, ToSegment, ToWriter};
+use quorate_core::membership::Membership;
+use quorate_core::message::{
+    Append, Install, Pull, Pulled, Redo, SealAnswer, Start, ToReader, ToSegment, ToWriter,
+};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
+use quorate_node::addresses::{Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
-use quorate_node::env::{Event, LogFile};
+use quorate_node::env::{Event, KeepNote, LogFile};
 use quorate_node::format::{self, LogIdentity, Note};
 use quorate_node::payload;
 use quorate_node::wire::client::{
@@ -115,17 +121,43 @@ fn shapes() -> Vec<Shape> {
     let range = TruncationRange::new(EPOCH, Lsn::new(1), Lsn::new(2)).unwrap();
     let ranges = || (History::new().with(range), Vec::new());
     let records = || (History::new(), vec![record(1, &[])]);
-    let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, records });
+    let floor = GarbageFloor::ZERO;
+    let append = |(_, records)| ToSegment::Append(Append { epoch, group, vdl, floor, records });
     let end = Lsn::new(1);
-    let install = |(history, _)| ToSegment::Install(Install { group, history, end });
-    let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, beyond });
+    let membership = Membership::genesis(QuorumSet::AURORA);
+    let install =
+        |(history, _)| ToSegment::Install(Install { group, history, end, tip: None, membership });
+    let (base, after, through) = (Lsn::ZERO, Lsn::ZERO, Lsn::ZERO);
+    let pull = |beyond| ToSegment::Pull(Pull { group, history: epoch, scl, base, through, beyond });
     let pulled = |(history, records)| {
-        Envelope::ToSegment(ToSegment::Pulled(Pulled { group, history, end, vdl, records }))
+        let pulled =
+            Pulled { group, history, end, tip: None, membership, vdl, base, after, records };
+        Envelope::ToSegment(ToSegment::Pulled(pulled))
     };
     let geometry = config::geometry(1).unwrap();
     let sealed = |(history, records)| {
-        let answer = SealAnswer { geometry, history, scl, vdl, records };
+        let incarnation = Incarnation::new(0);
+        let (anchor, aside) = (None, None);
+        let answer = SealAnswer {
+            geometry,
+            history,
+            incarnation,
+            membership,
+            scl,
+            vdl,
+            records,
+            anchor,
+            aside,
+        };
         Envelope::ToWriter(ToWriter::Sealed { epoch, answer })
+    };
+    let start = |ends| {
+        let start = Start { epoch, session: 1, vdl, floor: ReadPoint::at(vdl), ends };
+        Envelope::ToReader(ToReader::Start(start))
+    };
+    let redo = |(_, records)| {
+        let redo = Redo { epoch, session: 1, number: 1, vdl, records };
+        Envelope::ToReader(ToReader::Redo(redo))
     };
     let ticket = Ticket::new(1);
     let write =
@@ -140,10 +172,20 @@ fn shapes() -> Vec<Shape> {
         Shape::new("pulled, records", &pulled(none()), &pulled(records())),
         Shape::new("sealed, history", &sealed(none()), &sealed(ranges())),
         Shape::new("sealed, records", &sealed(none()), &sealed(records())),
+        Shape::new("start", &start(vec![]), &start(vec![Lsn::new(1)])),
+        Shape::new("redo", &redo(none()), &redo(records())),
         Shape::new("write", &write(vec![]), &write(vec![page])),
+        Shape::new("status, seats", &seats(0), &seats(1)),
         Shape::new("status, groups", &status(0, 0), &status(1, 0)),
         Shape::new("status, segments", &status(1, 0), &status(1, 1)),
     ]
+}
+
+/// Returns an address book with so many places.
+fn seats(count: usize) -> Envelope {
+    let (position, address) = (Position::new(0).unwrap(), SocketAddr::from(([127, 0, 0, 1], 7)));
+    let seat = Seat { position, place: Place::first(address) };
+    Envelope::Seats(Seats { group: PgId::new(0), seats: vec![seat; count] })
 }
 
 /// Returns the status of a writer with so many groups of so many segments.
@@ -247,7 +289,13 @@ fn the_longest_frame_costs_less_than_two() {
     let payloads: Vec<&[u8]> =
         (0..small).map(|_| &[][..]).chain((0..pages).map(|_| page.as_slice())).collect();
     let records = (1..).zip(&payloads).map(|(lsn, bytes)| record(lsn, bytes)).collect();
-    let append = Append { epoch: EPOCH, group: PgId::new(0), vdl: Vdl::ZERO, records };
+    let append = Append {
+        epoch: EPOCH,
+        group: PgId::new(0),
+        vdl: Vdl::ZERO,
+        floor: GarbageFloor::ZERO,
+        records,
+    };
     let frame = wire::encode(&Envelope::ToSegment(ToSegment::Append(append)), &payloads).unwrap();
     assert!(frame.len() > FRAME_BYTES_MAX * 99 / 100, "{} bytes", frame.len());
     let cost = cost(&frame);
@@ -274,6 +322,10 @@ impl LogFile for Stored {
         &[]
     }
 
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, _length: u64) -> io::Result<()> {
         Ok(())
     }
@@ -282,7 +334,7 @@ impl LogFile for Stored {
         panic!("it is not damaged")
     }
 
-    fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note) {}
+    fn submit(&mut self, _number: u64, _frame: Vec<u8>, _note: Note, _keep: KeepNote) {}
 
     fn commit(&mut self) -> Option<Event> {
         None
@@ -296,6 +348,7 @@ fn a_long_log_costs_less_than_two_frames() {
         group: PgId::new(0),
         position: Position::new(0).unwrap(),
         geometry: config::geometry(1).unwrap(),
+        incarnation: Incarnation::new(0),
         salt: 1,
     };
     let page = vec![7; payload::PAGE_BYTES_MAX];

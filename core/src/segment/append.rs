@@ -19,10 +19,14 @@ impl<R: Rules> Segment<R> {
         if append.group != self.durable.group {
             return Err(Refusal::WrongGroup);
         }
+        if self.rules.has(Bug::FloorOfOldWriter) {
+            self.floor = self.floor.max(append.floor);
+        }
         self.check_epoch(append.epoch)?;
         self.check_batch(&append)?;
         // Knowledge, not a promise: a VDL that a crash forgets is learned again.
         self.durable.vdl = self.durable.vdl.max(append.vdl);
+        self.floor = self.floor.max(append.floor);
 
         let (new, is_waiting) = self.sift(append.records)?;
         if new.is_empty() {
@@ -41,10 +45,13 @@ impl<R: Rules> Segment<R> {
         let write = SegmentWrite {
             promised: self.durable.promised,
             history: None,
+            membership: None,
             end: Lsn::ZERO,
+            tip: None,
             floor: None,
             vdl: self.durable.vdl,
             records: new,
+            base: Lsn::ZERO,
         };
         self.persist(write, Reply::Ack(append.epoch), effects);
         if self.rules.has(Bug::AckBeforeDurable) {
@@ -57,6 +64,10 @@ impl<R: Rules> Segment<R> {
         let limits = self.durable.geometry.limits();
         if append.records.len() > limits.batch_records_max as usize {
             return Err(Refusal::Oversized);
+        }
+        // A floor above the VDL would let a segment discard what a recovery may still need.
+        if append.floor.lsn() > append.vdl.lsn() && !self.is_lenient() {
+            return Err(Refusal::Malformed);
         }
         // What the writer may have allocated when it sent this; a recovery's range covers it.
         let through = self.durable.history.through();
@@ -100,6 +111,7 @@ impl<R: Rules> Segment<R> {
                 }
                 (Some(_), _) => {}
                 (None, Some(_)) => is_waiting = true,
+                (None, None) if record.lsn <= self.durable.log.base() => {}
                 // Every record at or under the SCL is held: another one would break the chain.
                 (None, None) if record.lsn <= self.durable.scl().lsn() && !self.is_lenient() => {
                     return Err(Refusal::Conflict { lsn: record.lsn });

@@ -2,14 +2,18 @@
 
 use alloc::vec::Vec;
 
-use super::{Reply, Segment, refuse};
-use crate::consistency::Vdl;
+use super::{Pending, Reply, Segment, refuse};
+use crate::consistency::{Scl, Vdl};
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::image::SetAside;
 use crate::lsn::Lsn;
-use crate::message::{Install, Seal, SealAnswer, ToWriter};
+use crate::membership::Membership;
+use crate::message::{Aside, Install, Seal, SealAnswer, ToWriter};
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
+use crate::truncation::History;
 
 impl<R: Rules> Segment<R> {
     pub(super) fn receive_seal(
@@ -25,27 +29,30 @@ impl<R: Rules> Segment<R> {
         self.check_reach(seal.epoch)?;
         self.check_room_for_range(seal.epoch)?;
         if self.rules.has(Bug::ReadThenFence) {
-            self.send_seal_answer(seal.epoch, effects);
+            self.send_seal_answer(seal.epoch, seal.at, effects);
             return Ok(());
         }
         // From this moment nothing is acknowledged to an older epoch, not even an append that the
         // disk already has (edge 64).
         self.heard = self.heard.max(seal.epoch);
         if self.durable.promised >= seal.epoch {
-            self.answer_seal(seal.epoch, effects);
+            self.answer_seal(seal.epoch, seal.at, effects);
         } else if !self.is_pending(Reply::Sealed(seal.epoch)) {
             self.check_room_to_fence()?;
             let write = SegmentWrite {
                 promised: seal.epoch,
                 history: None,
+                membership: None,
                 end: Lsn::ZERO,
+                tip: None,
                 floor: None,
                 vdl: Vdl::ZERO,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Sealed(seal.epoch), effects);
             if self.rules.has(Bug::PromiseNotDurable) {
-                self.send_seal_answer(seal.epoch, effects);
+                self.send_seal_answer(seal.epoch, seal.at, effects);
             }
         }
         Ok(())
@@ -66,26 +73,45 @@ impl<R: Rules> Segment<R> {
         }
         // A seeded bug may link to a record above the recovery point, and is to get that far.
         let is_end_kept = install.end <= install.history.after() || size_of::<R>() != 0;
+        let is_proposed = install.membership.epoch().volume == epoch
+            || self.rules.has(Bug::AdoptWithoutRepropose);
         if epoch == VolumeEpoch::ZERO
             || !is_end_kept
+            || !is_proposed
             || (!install.history.is_well_formed() && !self.rules.has(Bug::MergeHistories))
         {
             return Err(Refusal::Malformed);
         }
+        // A membership obeys the same fence as a write (edge 70).
+        if self.rules.has(Bug::MembershipNotFenced) && epoch < self.heard {
+            self.take_unfenced(install, effects);
+            return Ok(());
+        }
         self.check_fence(epoch)?;
         self.check_reach(epoch)?;
+        self.check_base(&install.history)?;
         self.heard = self.heard.max(epoch);
-        if self.durable.history.epoch() == epoch {
+        let has_history = self.durable.history.epoch() == epoch;
+        let has_membership = !self.durable.membership.yields_to(self.rules, &install.membership);
+        let is_on_its_way = |pending: &Pending| {
+            let is_newest = |known: &Membership| !known.yields_to(self.rules, &install.membership);
+            pending.reply == Reply::Ack(epoch)
+                && pending.write.membership.as_ref().is_some_and(is_newest)
+        };
+        if has_history && has_membership {
             self.acknowledge(epoch, effects);
-        } else if !self.is_pending(Reply::Ack(epoch)) {
+        } else if !self.pending.iter().any(is_on_its_way) {
             self.check_room_to_fence()?;
             let write = SegmentWrite {
                 promised: epoch,
-                history: Some(install.history),
+                history: (!has_history).then_some(install.history),
+                membership: Some(install.membership),
                 end: install.end,
+                tip: install.tip,
                 floor: None,
                 vdl: self.durable.vdl,
                 records: Vec::new(),
+                base: Lsn::ZERO,
             };
             self.persist(write, Reply::Ack(epoch), effects);
             if self.rules.has(Bug::InstallAckedEarly) {
@@ -95,6 +121,18 @@ impl<R: Rules> Segment<R> {
         Ok(())
     }
 
+    /// Seeded bug: an overtaken writer's membership is taken and acknowledged.
+    fn take_unfenced(&mut self, install: Install, effects: &mut Vec<SegmentEffect>) {
+        let epoch = install.history.epoch();
+        self.durable.membership =
+            if self.durable.membership.yields_to(self.rules, &install.membership) {
+                install.membership
+            } else {
+                self.durable.membership
+            };
+        self.send_ack(epoch, self.durable.scl(), effects);
+    }
+
     /// Checks that the segment has all that it may have said: a damaged one has no vote until it is
     /// repaired.
     pub(super) fn check_vote(&self) -> Result<(), Refusal> {
@@ -102,6 +140,18 @@ impl<R: Rules> Segment<R> {
             Some(_) if !self.rules.has(Bug::ImpairedVotes) => Err(Refusal::Impaired),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Checks that `history` goes back to nothing whose versions this segment has discarded.
+    pub(super) fn check_base(&self, history: &History) -> Result<(), Refusal> {
+        let under_way = self.pending.iter().map(|pending| pending.write.base);
+        let base = under_way.fold(self.durable.base(), Lsn::max);
+        let own = self.durable.history.epoch();
+        let vdl = self.durable.vdl.lsn().max(base);
+        if history.lowered(vdl, own) < base {
+            return Err(Refusal::Collected { base });
+        }
+        Ok(())
     }
 
     /// Checks that the history, as it is or is about to be, takes the range of another recovery.
@@ -129,32 +179,71 @@ impl<R: Rules> Segment<R> {
     }
 
     /// Answers the seal of `epoch`, whose promise is durable now.
-    pub(super) fn answer_seal(&self, epoch: VolumeEpoch, effects: &mut Vec<SegmentEffect>) {
+    pub(super) fn answer_seal(
+        &self,
+        epoch: VolumeEpoch,
+        at: Option<Lsn>,
+        effects: &mut Vec<SegmentEffect>,
+    ) {
         if self.heard > epoch && !self.rules.has(Bug::CounterOnlyEpochs) {
             refuse(epoch, None, Refusal::Fenced { promised: self.heard }, effects);
         } else {
-            self.send_seal_answer(epoch, effects);
+            self.send_seal_answer(epoch, at, effects);
         }
     }
 
-    fn send_seal_answer(&self, epoch: VolumeEpoch, effects: &mut Vec<SegmentEffect>) {
-        let message = ToWriter::Sealed { epoch, answer: self.seal_answer() };
+    fn send_seal_answer(
+        &self,
+        epoch: VolumeEpoch,
+        at: Option<Lsn>,
+        effects: &mut Vec<SegmentEffect>,
+    ) {
+        let message = ToWriter::Sealed { epoch, answer: self.seal_answer(at) };
         effects.push(SegmentEffect::SendWriter { to: epoch, message });
     }
 
     /// Returns the report, from durable records only: those above the known VDL, and the last one
-    /// at or under it, which names the group's end when nothing lies above.
-    pub(super) fn seal_answer(&self) -> SealAnswer {
+    /// at or under it, which names the group's end when nothing lies above. With it comes what the
+    /// segment has `at` a point below.
+    pub(super) fn seal_answer(&self, at: Option<Lsn>) -> SealAnswer {
         let log = &self.durable.log;
         let vdl = self.durable.vdl;
         let anchor = log.last_at_or_under(vdl.lsn());
+        let all = self.with_aside();
+        let chain = all.as_deref().unwrap_or(log.records());
         SealAnswer {
             geometry: self.durable.geometry,
             history: self.durable.history.clone(),
+            incarnation: self.durable.incarnation,
+            membership: self.durable.membership,
             scl: log.scl(),
             vdl,
             records: anchor.into_iter().chain(log.above(vdl.lsn())).copied().collect(),
+            anchor: at.map(|at| (at, chain_end(chain, log.base(), at))),
+            aside: self.aside_answer(all.as_deref()),
         }
+    }
+
+    /// Returns the log with what a backtrack has set aside, if there is anything.
+    fn with_aside(&self) -> Option<Vec<Record>> {
+        let aside = self.durable.aside.as_ref()?;
+        let own = self.durable.log.records().iter();
+        let mut all: Vec<Record> = own.chain(&aside.records).copied().collect();
+        all.sort_unstable_by_key(|record| record.lsn);
+        Some(all)
+    }
+
+    /// Returns the report as if the last backtrack had not been, given all records.
+    fn aside_answer(&self, all: Option<&[Record]>) -> Option<Aside> {
+        let (SetAside { vdl, .. }, all) = (self.durable.aside.as_ref()?, all?);
+        if self.rules.has(Bug::AsideNotReported) {
+            return None;
+        }
+        let base = self.durable.log.base();
+        let scl = Scl::of_chain(chain_end(all, base, Lsn::new(u64::MAX)));
+        let known = all.partition_point(|record| record.lsn <= vdl.lsn());
+        let records = all.get(known.saturating_sub(1)..).unwrap_or(&[]).to_vec();
+        Some(Aside { scl, vdl: *vdl, records })
     }
 
     /// Seeded bugs: acknowledges as if everything under way were durable.
@@ -169,7 +258,20 @@ impl<R: Rules> Segment<R> {
                 return;
             }
         }
-        let message = ToWriter::Ack { epoch, scl: image.scl() };
-        effects.push(SegmentEffect::SendWriter { to: epoch, message });
+        self.send_ack(epoch, image.scl(), effects);
     }
+}
+
+/// Returns the last record at or under `at` of the unbroken chain that begins `records`; at or
+/// under `base`, all that is left is part of it.
+fn chain_end(records: &[Record], base: Lsn, at: Lsn) -> Lsn {
+    let mut end = Lsn::ZERO;
+    for record in records {
+        let is_linked = record.lsn <= base || record.prev_group == end;
+        if !is_linked || record.lsn > at {
+            break;
+        }
+        end = record.lsn;
+    }
+    end
 }

@@ -23,6 +23,8 @@ impl<R: Rules> Segment<R> {
             group: self.durable.group,
             history: self.durable.history.epoch(),
             scl,
+            base: self.hydration.map_or(Lsn::ZERO, |hydration| hydration.base),
+            through: self.hydration.map_or(Lsn::ZERO, |hydration| hydration.through),
             beyond: log.above(scl.lsn()).iter().take(batch).map(|record| record.lsn).collect(),
         };
         effects.push(SegmentEffect::SendSegment { to: from, message: ToSegment::Pull(pull) });
@@ -51,10 +53,11 @@ impl<R: Rules> Segment<R> {
             });
             return;
         }
+        let (after, base) = self.answer_from(pull);
         let mut records: Vec<Record> = self
             .durable
             .log
-            .above(pull.scl.lsn())
+            .above(after)
             .iter()
             .filter(|record| !pull.beyond.contains(&record.lsn))
             .take(batch)
@@ -63,8 +66,12 @@ impl<R: Rules> Segment<R> {
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }
-        let SegmentImage { history, end, vdl, .. } = &self.durable;
-        let pulled = Pulled { group, history: history.clone(), end: *end, vdl: *vdl, records };
+        let SegmentImage { history, membership, end, aside, vdl, .. } = &self.durable;
+        let (history, membership) = (history.clone(), *membership);
+        let (end, tip, vdl) = (*end, aside.as_ref().and_then(|aside| aside.tip), *vdl);
+        // Where nothing has to be taken over, what was asked says where the answer begins.
+        let after = if base == Lsn::ZERO { Lsn::ZERO } else { after };
+        let pulled = Pulled { group, history, end, tip, membership, vdl, base, after, records };
         effects.push(SegmentEffect::SendSegment { to, message: ToSegment::Pulled(pulled) });
     }
 
@@ -81,14 +88,19 @@ impl<R: Rules> Segment<R> {
         let own = self.durable.history.epoch();
         let is_newer = epoch > own || (epoch < own && self.rules.has(Bug::GossipAnyHistory));
         let ignores_history = self.rules.has(Bug::GossipWithoutHistory);
+        let base = self.hydrate(&pulled);
         let mut records = pulled.records;
         records.retain(|record| {
-            let is_known =
-                self.durable.log.get(record.lsn).is_some() || self.submitted(record.lsn).is_some();
-            !is_known && (ignores_history || !pulled.history.annuls(record))
+            !self.is_known(record) && (ignores_history || !pulled.history.annuls(record))
         });
         let vdl = self.durable.vdl.max(pulled.vdl);
-        if records.is_empty() && !is_newer {
+        let membership = self
+            .durable
+            .membership
+            .yields_to(self.rules, &pulled.membership)
+            .then_some(pulled.membership);
+        let is_base_new = base > Lsn::ZERO;
+        if records.is_empty() && !is_newer && membership.is_none() && !is_base_new {
             self.durable.vdl = vdl;
             return Ok(());
         }
@@ -101,8 +113,7 @@ impl<R: Rules> Segment<R> {
         }
         if ignores_history {
             let promised = self.durable.promised;
-            let (end, floor) = (Lsn::ZERO, None);
-            let write = SegmentWrite { promised, history: None, end, floor, vdl, records };
+            let write = SegmentWrite { promised, vdl, records, base, ..SegmentWrite::default() };
             self.persist(write, Reply::Ack(promised), effects);
             return Ok(());
         }
@@ -114,7 +125,9 @@ impl<R: Rules> Segment<R> {
         } else {
             epoch
         };
-        let write = SegmentWrite { promised, history, end: pulled.end, floor: None, vdl, records };
+        let (end, tip, floor) = (pulled.end, pulled.tip, None);
+        let write =
+            SegmentWrite { promised, history, membership, end, tip, floor, vdl, records, base };
         self.persist(write, Reply::Ack(epoch), effects);
         Ok(())
     }
@@ -134,6 +147,11 @@ impl<R: Rules> Segment<R> {
         if !pulled.history.is_well_formed() && !self.rules.has(Bug::MergeHistories) {
             return Err(Refusal::Malformed);
         }
+        // History and membership of one epoch belong together; a relayed membership of another one
+        // would pass by the fence.
+        if size_of::<R>() == 0 && pulled.membership.epoch().volume != epoch {
+            return Err(Refusal::Malformed);
+        }
         if self.rules.has(Bug::GossipWithoutHistory) {
             return Ok(());
         }
@@ -147,6 +165,11 @@ impl<R: Rules> Segment<R> {
             return Err(Refusal::Behind { history: epoch });
         }
         self.check_reach(epoch)?;
+        self.check_base(&pulled.history)?;
+        let vdl = pulled.history.lowered(pulled.vdl.lsn(), self.durable.history.epoch());
+        if pulled.base > vdl && !self.rules.has(Bug::CollectAboveVdl) {
+            return Err(Refusal::Malformed);
+        }
         let known = pulled.vdl.lsn().max(pulled.history.through());
         let limit = known.plus(limits.allocation_max).unwrap_or(Lsn::new(u64::MAX));
         let mut last = Lsn::ZERO;
@@ -179,7 +202,8 @@ impl<R: Rules> Segment<R> {
             None => {
                 // Every record at or under the SCL is held, unless the history takes some away.
                 let is_whole = history.epoch() == self.durable.history.epoch();
-                if is_whole && record.lsn <= self.durable.scl().lsn() {
+                let is_collected = record.lsn <= self.durable.base();
+                if is_whole && !is_collected && record.lsn <= self.durable.scl().lsn() {
                     return Err(conflict);
                 }
                 Ok(())

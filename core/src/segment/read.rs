@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 
 use super::Segment;
 use crate::effect::SegmentEffect;
-use crate::message::{Confirm, Read, ToWriter};
+use crate::message::{Confirm, Peer, Read, ToReader, ToWriter};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
 impl<R: Rules> Segment<R> {
     pub(super) fn receive_read(
         &self,
+        from: Peer,
         read: Read,
         effects: &mut Vec<SegmentEffect>,
     ) -> Result<(), Refusal> {
@@ -24,15 +25,22 @@ impl<R: Rules> Segment<R> {
         if scl.lsn() < read.needed && !self.rules.has(Bug::ReadIncomplete) {
             return Err(Refusal::Incomplete { scl });
         }
+        let base = self.durable.base();
+        if read.read_point.lsn() < base && !self.rules.has(Bug::ReadUnderFloorAnswered) {
+            return Err(Refusal::Collected { base });
+        }
         let version = self.durable.version(read.page, read.read_point.lsn()).copied();
-        let message = ToWriter::Read {
-            epoch: read.epoch,
-            ticket: read.ticket,
-            page: read.page,
-            read_point: read.read_point,
-            version,
-        };
-        effects.push(SegmentEffect::SendWriter { to: read.epoch, message });
+        let Read { epoch, ticket, page, read_point, .. } = read;
+        effects.push(match from {
+            Peer::Reader(to) => {
+                let message = ToReader::Read { epoch, ticket, page, read_point, version };
+                SegmentEffect::SendReader { to, message }
+            }
+            Peer::Segment(_) | Peer::Writer(_) => {
+                let message = ToWriter::Read { epoch, ticket, page, read_point, version };
+                SegmentEffect::SendWriter { to: epoch, message }
+            }
+        });
         Ok(())
     }
 
@@ -48,7 +56,11 @@ impl<R: Rules> Segment<R> {
             self.check_epoch(confirm.epoch)?;
         }
         self.check_vote()?;
-        let message = ToWriter::Confirmed { epoch: confirm.epoch, ticket: confirm.ticket };
+        let message = ToWriter::Confirmed {
+            epoch: confirm.epoch,
+            incarnation: self.durable.incarnation,
+            ticket: confirm.ticket,
+        };
         effects.push(SegmentEffect::SendWriter { to: confirm.epoch, message });
         Ok(())
     }

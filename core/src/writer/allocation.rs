@@ -65,7 +65,7 @@ impl<R: Rules> Writer<R> {
         }
         let (epoch, geometry) = (self.epoch, self.geometry);
         let Phase::Open(open) = &mut self.phase else { return };
-        let vdl = open.vdl();
+        let (vdl, floor) = (open.vdl(), open.floor());
         let records = open.allocate(epoch, &geometry, changes);
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
         let report = Report::Written { first: first.lsn, cpl: last.lsn };
@@ -75,10 +75,11 @@ impl<R: Rules> Writer<R> {
             let of_group: Vec<Record> =
                 records.iter().filter(|record| record.group == group).copied().collect();
             for batch in of_group.chunks(batch_max) {
-                let append = Append { epoch, group, vdl, records: batch.to_vec() };
+                let append = Append { epoch, group, vdl, floor, records: batch.to_vec() };
                 self.send_all(group, ToSegment::Append(append), effects);
             }
         }
+        self.stream(&records, effects);
     }
 
     /// Tells every segment the VDL, so that idle groups learn it too.
@@ -88,7 +89,8 @@ impl<R: Rules> Writer<R> {
             return;
         };
         for group in self.geometry.groups() {
-            let append = Append { epoch: self.epoch, group, vdl: open.vdl(), records: Vec::new() };
+            let (epoch, vdl, floor) = (self.epoch, open.vdl(), open.floor());
+            let append = Append { epoch, group, vdl, floor, records: Vec::new() };
             self.send_all(group, ToSegment::Append(append), effects);
         }
     }

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::open::Open;
+use super::open::{Acknowledged, Open};
 use super::{Phase, Writer};
 use crate::consistency::Scl;
 use crate::effect::{Report, WriterEffect};
-use crate::geometry::VolumeGeometry;
-use crate::id::{Permutation, PgId, Position, Positions};
+use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::lsn::Lsn;
+use crate::membership::Membership;
 use crate::message::SealAnswer;
 use crate::recovery::Choice;
 use crate::rules::{Bug, Rules};
@@ -19,6 +19,8 @@ use crate::truncation::History;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Installing {
     history: History,
+    /// By group: what is installed with the history.
+    memberships: Vec<Membership>,
     choice: Choice,
     /// By group, by position: the SCL acknowledged under `history`; `None` before that. Seal
     /// answers and older epochs never count here (edge 71).
@@ -26,9 +28,9 @@ pub(super) struct Installing {
 }
 
 impl Installing {
-    pub(super) fn new(geometry: &VolumeGeometry, history: History, choice: Choice) -> Self {
-        let installed = geometry.groups().map(|_| Positions::default()).collect();
-        Self { history, choice, installed }
+    pub(super) fn new(history: History, memberships: Vec<Membership>, choice: Choice) -> Self {
+        let installed = memberships.iter().map(|_| Positions::default()).collect();
+        Self { history, memberships, choice, installed }
     }
 
     /// Seeded bug: takes what segments reported to the seal for what they hold now.
@@ -47,26 +49,49 @@ impl Installing {
         &self.history
     }
 
+    pub(super) fn membership(&self, group: PgId) -> Option<&Membership> {
+        self.memberships.get(group.get() as usize)
+    }
+
     /// Returns the last record of `group` at or under the recovery point.
     pub(super) fn end(&self, group: PgId) -> Lsn {
         self.choice.ends.get(group.get() as usize).copied().unwrap_or_default()
     }
 
-    /// Returns how many segments of a group hold the history and every record up to `end`.
-    fn completed(&self, group: usize, end: Lsn) -> usize {
-        let Some(installed) = self.installed.get(group) else { return 0 };
-        installed.iter().filter(|(_, scl)| scl.is_some_and(|scl| scl.lsn() >= end)).count()
+    /// Returns the last record of `group` on the branch that a backtrack leaves.
+    pub(super) fn tip(&self, group: PgId) -> Option<Lsn> {
+        self.choice.tips.get(group.get() as usize).copied().flatten()
     }
 
-    fn is_complete<R: Rules>(&self, rules: R, geometry: &VolumeGeometry) -> bool {
-        let mut needed = super::write_quorum(rules, geometry);
+    /// Returns whether a write quorum of a group's membership holds the history and every record up
+    /// to `end`, and one of the membership before it the history: what was found may never have
+    /// been durable, unless a settled mark says so (edge 65).
+    fn is_group_complete<R: Rules>(&self, rules: R, group: usize, end: Lsn) -> bool {
+        let Some(membership) = self.memberships.get(group) else { return false };
+        let Some(installed) = self.installed.get(group) else { return false };
+        let holders = |end: Lsn| {
+            let mut holders = SegmentSet::EMPTY;
+            for (position, scl) in installed.iter() {
+                if scl.is_some_and(|scl| scl.lsn() >= end) {
+                    holders.insert(position);
+                }
+            }
+            holders
+        };
+        let short = super::short_writes(rules);
         if rules.has(Bug::CompleteOnReadQuorum) {
-            needed = geometry.quorums().read();
+            return membership.quorums().reads(holders(end), 0);
         }
+        let is_installed = rules.has(Bug::InstallOnNewOnly)
+            || membership.before().writes(holders(Lsn::ZERO), short);
+        is_installed && membership.quorums().writes(holders(end), short)
+    }
+
+    fn is_complete<R: Rules>(&self, rules: R) -> bool {
         let mut groups = self.choice.ends.iter().enumerate();
         let is_complete = |(group, end): (usize, &Lsn)| {
             let end = if rules.has(Bug::OpenBeforeComplete) { Lsn::ZERO } else { *end };
-            self.completed(group, end) >= needed
+            self.is_group_complete(rules, group, end)
         };
         if rules.has(Bug::IdleGroupIgnored) {
             groups.any(is_complete)
@@ -88,8 +113,8 @@ impl Installing {
     }
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
-        let Self { history, choice, installed } = self;
-        (history, choice, installed.len()).hash(state);
+        let Self { history, memberships, choice, installed } = self;
+        (history, memberships, choice, installed.len()).hash(state);
     }
 }
 
@@ -98,7 +123,7 @@ impl<R: Rules> Writer<R> {
         &mut self,
         group: PgId,
         from: Position,
-        scl: Scl,
+        ack: Acknowledged,
         effects: &mut Vec<WriterEffect>,
     ) {
         match &mut self.phase {
@@ -108,17 +133,23 @@ impl<R: Rules> Writer<R> {
                     return;
                 };
                 let known = installed.at_mut(from);
-                *known = (*known).max(Some(scl));
+                *known = (*known).max(Some(ack.scl));
                 self.open_if_complete(effects);
             }
             Phase::Open(open) => {
-                let from = if self.rules.has(Bug::DuplicateAckCounted) {
-                    open.next_uncounted(group, from, scl)
+                let is_repeated = self.rules.has(Bug::DuplicateAckCounted);
+                let from = if is_repeated || open.is_evicted(self.rules, group, from) {
+                    open.next_uncounted(group, from, ack.scl)
                 } else {
                     from
                 };
-                if open.acknowledge(self.rules, &self.geometry, group, from, scl) {
+                let progress = open.acknowledge(self.rules, group, from, ack);
+                if progress.has_advanced {
                     effects.push(WriterEffect::Report(Report::Durable { vdl: open.vdl() }));
+                    self.stream(&[], effects);
+                }
+                if progress.has_news_of_step {
+                    self.settle(group, effects);
                 }
             }
         }
@@ -129,14 +160,18 @@ impl<R: Rules> Writer<R> {
     /// has shown (edge 7).
     fn open_if_complete(&mut self, effects: &mut Vec<WriterEffect>) {
         let Phase::Installing(installing) = &self.phase else { return };
-        if !installing.is_complete(self.rules, &self.geometry) {
+        if !installing.is_complete(self.rules) {
             return;
         }
-        let Installing { history, choice, installed } = installing.clone();
+        let Installing { history, memberships, choice, installed } = installing.clone();
         let through = history.through();
         let vdl = choice.recovery_point;
-        self.phase =
-            Phase::Open(Open::new(self.rules, &self.geometry, history, &choice, &installed));
+        let open = Open::new(self.rules, history, &memberships, &choice, &installed);
+        self.phase = Phase::Open(open);
         effects.push(WriterEffect::Report(Report::Opened { vdl, through }));
+        // What was adopted is durable now: the install needed both quorums.
+        for group in self.geometry.groups() {
+            self.settle(group, effects);
+        }
     }
 }

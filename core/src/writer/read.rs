@@ -36,11 +36,11 @@ impl<R: Rules> Writer<R> {
             effects.push(refused(self.not_open()));
             return;
         };
-        if !self.geometry.quorums().has(from) {
+        let group = self.geometry.group_of(page);
+        if !self.everyone(group).contains(from) {
             effects.push(refused(CommandRefusal::UnknownSegment));
             return;
         }
-        let group = self.geometry.group_of(page);
         let mut current = ReadPoint::at(open.vdl());
         let mut needed = open.durable(group).unwrap_or_default();
         if self.rules.has(Bug::ReadAtPgcl)
@@ -92,7 +92,12 @@ impl<R: Rules> Writer<R> {
             return;
         }
         confirming.confirmed.insert(from);
-        if self.geometry.quorums().is_read_quorum(confirming.confirmed) {
+        // A later recovery installs on write quorums of both: each is met.
+        let Some(progress) = open.groups.get(group.get() as usize) else { return };
+        let membership = &progress.membership;
+        if membership.quorums().reads(confirming.confirmed, 0)
+            && membership.before().reads(confirming.confirmed, 0)
+        {
             let (ticket, read_point) = (confirming.ticket, confirming.read_point);
             open.confirming = None;
             effects.push(WriterEffect::Report(Report::Confirmed { ticket, read_point }));

@@ -6,55 +6,134 @@ use core::hash::{Hash, Hasher};
 use super::installing::Installing;
 use super::{Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
-use crate::geometry::{Limits, VolumeGeometry};
-use crate::id::{Permutation, PgId, Position, Positions};
-use crate::message::{Install, SealAnswer, ToSegment};
-use crate::recovery::{choose_under, next_history};
+use crate::geometry::Limits;
+use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
+use crate::lsn::Lsn;
+use crate::membership::Membership;
+use crate::message::{Install, Seal, SealAnswer, ToSegment};
+use crate::recovery::{
+    Answers, Backtrack, choose_under, find_history, lacks_anchor, newest, next_history, sealed,
+};
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
 
 /// The answers given under this epoch so far.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Sealing {
-    /// By group, by position. Only a segment that has durably promised this epoch has an answer.
-    answers: Vec<Positions<Option<SealAnswer>>>,
+    groups: Vec<GroupSeal>,
+    /// Where the volume is to go, instead of its end.
+    backtrack: Option<Backtrack>,
+}
+
+/// What is known of one group.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct GroupSeal {
+    /// Whom this writer asked first.
+    known: Membership,
+    /// Members of `known` that an operator says are gone for ever: all others must answer.
+    lost: SegmentSet,
+    /// By position. Only a segment that has durably promised this epoch has an answer.
+    answers: Positions<Option<SealAnswer>>,
+}
+
+impl GroupSeal {
+    pub(super) fn new(known: Membership, lost: SegmentSet) -> Self {
+        Self { known, lost, answers: Positions::default() }
+    }
+
+    fn answers(&self) -> Answers<'_> {
+        self.answers.map(Option::as_ref)
+    }
+
+    /// Returns the newest membership, and whose answers count if they are enough.
+    fn sealed<R: Rules>(&self, rules: R) -> Option<(Membership, SegmentSet)> {
+        let (membership, voters) = sealed(rules, &self.known, &self.answers())?;
+        let lost = self.lost_in(rules, &membership);
+        if lost.is_empty() {
+            return Some((membership, voters));
+        }
+        // Every survivor has to hold everything, and each may be the only one to have something.
+        let survivors = membership.quorums().reading().members().without(lost);
+        survivors.is_within(voters).then_some((membership, survivors))
+    }
+
+    /// Returns the members of `found` that an operator says are gone: the disks that were known
+    /// then. Said again, it must not burn those that have come in their places (edge 27).
+    fn lost_in<R: Rules>(&self, rules: R, found: &Membership) -> SegmentSet {
+        let mut lost = SegmentSet::EMPTY;
+        for position in self.lost.and(found.everyone()).iter() {
+            let disk = self.known.incarnation(position);
+            if found.knows(position, disk) || rules.has(Bug::ForcedByPlace) {
+                lost.insert(position);
+            }
+        }
+        lost
+    }
+
+    fn everyone<R: Rules>(&self, rules: R) -> SegmentSet {
+        newest(rules, &self.known, &self.answers()).everyone()
+    }
 }
 
 impl Sealing {
-    pub(super) fn new(geometry: &VolumeGeometry) -> Self {
-        Self { answers: geometry.groups().map(|_| Positions::default()).collect() }
+    pub(super) const fn new(groups: Vec<GroupSeal>, backtrack: Option<Backtrack>) -> Self {
+        Self { groups, backtrack }
     }
 
-    fn answered(&self, group: PgId) -> usize {
-        self.answers
-            .get(group.get() as usize)
-            .map_or(0, |answers| answers.iter().filter(|(_, answer)| answer.is_some()).count())
+    /// Returns whom this writer has asked, or asks now, in `group`.
+    pub(super) fn everyone<R: Rules>(&self, rules: R, group: PgId) -> SegmentSet {
+        let of_group = |group: &GroupSeal| group.known.everyone().or(group.everyone(rules));
+        self.groups.get(group.get() as usize).map_or(SegmentSet::EMPTY, of_group)
     }
 
-    fn all(&self) -> Vec<(PgId, &SealAnswer)> {
-        let numbered = (0..).map(PgId::new).zip(&self.answers);
-        numbered
-            .flat_map(|(group, answers)| {
-                answers.iter().filter_map(move |(_, answer)| Some((group, answer.as_ref()?)))
-            })
-            .collect()
+    /// Returns the answers, of those that count, from which it doesn't follow what their segments
+    /// have where the volume has gone back to without them, each with that point (edge 57).
+    fn lacking<R: Rules>(&self, rules: R) -> Vec<(PgId, Position, Lsn)> {
+        if rules.has(Bug::PointNotAsked) {
+            return Vec::new();
+        }
+        let mut voting = Vec::new();
+        for (id, group) in (0..).map(PgId::new).zip(&self.groups) {
+            let voters = group.sealed(rules).map_or(SegmentSet::EMPTY, |(_, voters)| voters);
+            let answers = group.answers.iter().filter(|(position, _)| voters.contains(*position));
+            voting.extend(answers.filter_map(|(at, answer)| Some((id, at, answer.as_ref()?))));
+        }
+        let answers: Vec<_> = voting.iter().map(|(group, _, answer)| (*group, *answer)).collect();
+        let found = find_history(rules, &answers);
+        let lacking = |(group, position, answer): &(PgId, Position, &SealAnswer)| {
+            Some((*group, *position, lacks_anchor(&found, answer)?))
+        };
+        voting.iter().filter_map(lacking).collect()
+    }
+
+    /// Returns the point that a segment is to be asked about, if the others have answered already.
+    pub(super) fn asked_at<R: Rules>(&self, rules: R, group: PgId, of: Position) -> Option<Lsn> {
+        let lacking = self.lacking(rules);
+        lacking.iter().find(|(id, at, _)| (*id, *at) == (group, of)).map(|(_, _, at)| *at)
     }
 
     pub(super) fn permute(&self, group: PgId, permutation: &Permutation) -> Self {
         let mut renamed = self.clone();
-        if let Some(answers) = renamed.answers.get_mut(group.get() as usize) {
-            *answers = answers.permute(permutation);
+        if let Some(of_group) = renamed.groups.get_mut(group.get() as usize) {
+            of_group.answers = of_group.answers.permute(permutation);
+            of_group.lost = permutation.of_set(of_group.lost);
         }
         renamed
     }
 
     pub(super) fn hash_column<H: Hasher>(&self, group: PgId, position: Position, state: &mut H) {
-        let Self { answers } = self;
-        answers.get(group.get() as usize).map(|answers| answers.at(position)).hash(state);
+        let Self { groups, backtrack: _ } = self;
+        if let Some(GroupSeal { known: _, lost, answers }) = groups.get(group.get() as usize) {
+            (lost.contains(position), answers.at(position)).hash(state);
+        }
     }
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
-        self.answers.len().hash(state);
+        self.groups.len().hash(state);
+        self.backtrack.hash(state);
+        for GroupSeal { known, lost: _, answers: _ } in &self.groups {
+            known.hash(state);
+        }
     }
 }
 
@@ -74,8 +153,19 @@ impl<R: Rules> Writer<R> {
             effects.push(WriterEffect::Report(Report::Rejected { group, from, refusal }));
             return;
         }
-        let Some(answers) = sealing.answers.get_mut(group.get() as usize) else { return };
-        *answers.at_mut(from) = Some(answer);
+        let Some(of_group) = sealing.groups.get_mut(group.get() as usize) else { return };
+        let asked = of_group.known.everyone().or(of_group.everyone(self.rules));
+        let known = of_group.answers.at_mut(from);
+        // An answer to a question about a point isn't forgotten for one that was late.
+        if answer.anchor.is_some() || known.as_ref().is_none_or(|known| known.anchor.is_none()) {
+            *known = Some(answer);
+        }
+        // A newer membership: the seal is extended until it holds there.
+        let more = of_group.everyone(self.rules).without(asked);
+        if !more.is_empty() {
+            let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at: None });
+            effects.push(WriterEffect::Send { group, to: more, message });
+        }
         self.choose_if_sealed(effects);
     }
 
@@ -83,20 +173,43 @@ impl<R: Rules> Writer<R> {
     /// no write quorum, in no group (edge 54).
     fn choose_if_sealed(&mut self, effects: &mut Vec<WriterEffect>) {
         let Phase::Sealing(sealing) = &self.phase else { return };
-        let read = self.geometry.quorums().read();
-        let needed =
-            if self.rules.has(Bug::ReadQuorumTooSmall) { read.saturating_sub(1) } else { read };
-        let mut groups = self.geometry.groups();
+        let sealed: Vec<_> = sealing.groups.iter().map(|group| group.sealed(self.rules)).collect();
         let is_sealed = if self.rules.has(Bug::IdleGroupIgnored) {
-            groups.any(|group| sealing.answered(group) >= needed)
+            sealed.iter().any(Option::is_some)
         } else {
-            groups.all(|group| sealing.answered(group) >= needed)
+            sealed.iter().all(Option::is_some)
         };
         if !is_sealed {
             return;
         }
-        let answers = sealing.all();
-        let choice = choose_under(self.rules, &self.geometry, &answers);
+        let lacking = sealing.lacking(self.rules);
+        if !lacking.is_empty() {
+            for (group, to, at) in lacking {
+                let seal = Seal { epoch: self.epoch, group, at: Some(at) };
+                let to = SegmentSet::only(to);
+                effects.push(WriterEffect::Send { group, to, message: ToSegment::Seal(seal) });
+            }
+            return;
+        }
+        let mut answers = Vec::new();
+        let mut memberships = Vec::new();
+        for ((id, group), sealed) in (0..).map(PgId::new).zip(&sealing.groups).zip(sealed) {
+            let all = group.answers();
+            let (membership, voters) = sealed
+                .unwrap_or_else(|| (newest(self.rules, &group.known, &all), SegmentSet::EMPTY));
+            let voting = all.iter().filter(|(position, _)| voters.contains(*position));
+            answers.extend(voting.filter_map(|(_, answer)| Some((id, (*answer)?))));
+            let lost = group.lost_in(self.rules, &membership);
+            let Some(membership) = self.adopt(&membership, lost, effects) else { return };
+            memberships.push(membership);
+        }
+        let mut choice = choose_under(self.rules, &self.geometry, &answers);
+        if let Some(backtrack) = &sealing.backtrack {
+            match backtrack.apply(self.rules, &choice) {
+                Some(moved) => choice = moved,
+                None => effects.push(super::refused(CommandRefusal::Superseded)),
+            }
+        }
         let Limits { allocation_max, history_ranges_max, .. } = self.geometry.limits();
         if choice.found.ranges().len() >= history_ranges_max as usize {
             // No segment would take it.
@@ -108,14 +221,42 @@ impl<R: Rules> Writer<R> {
             return;
         };
         let ends = choice.ends.clone();
-        let mut installing = Installing::new(&self.geometry, history.clone(), choice);
+        let tips = choice.tips.clone();
+        let mut installing = Installing::new(history.clone(), memberships.clone(), choice);
         if self.rules.has(Bug::CompletionCountsSeals) {
-            installing.count_seals(sealing.answers.iter());
+            installing.count_seals(sealing.groups.iter().map(|group| &group.answers));
         }
         self.phase = Phase::Installing(installing);
-        for (group, end) in self.geometry.groups().zip(ends) {
-            let install = Install { group, history: history.clone(), end };
+        let tips = tips.into_iter().chain(core::iter::repeat(None));
+        let of_groups = self.geometry.groups().zip(ends).zip(tips).zip(memberships);
+        for (((group, end), tip), membership) in of_groups {
+            let install = Install { group, history: history.clone(), end, tip, membership };
             self.send_all(group, ToSegment::Install(install), effects);
+        }
+    }
+
+    /// Returns the membership to install: the newest one found, under this epoch, whether it looks
+    /// finished or not (edges 65 and 67), or what is left of it after a disaster.
+    fn adopt(
+        &self,
+        found: &Membership,
+        lost: SegmentSet,
+        effects: &mut Vec<WriterEffect>,
+    ) -> Option<Membership> {
+        let adopted = if self.rules.has(Bug::AdoptWithoutRepropose) {
+            *found
+        } else {
+            found.adopted_by(self.epoch)
+        };
+        if lost.is_empty() {
+            return Some(adopted);
+        }
+        match adopted.forced(self.rules, lost) {
+            Ok(forced) => Some(forced),
+            Err(refusal) => {
+                effects.push(super::refused(CommandRefusal::Step(refusal)));
+                None
+            }
         }
     }
 }

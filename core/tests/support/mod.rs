@@ -283,6 +283,7 @@ impl<R: Rules> Cluster<R> {
                     self.judge(index, &report, &mut written)?;
                     self.reports.push((index, report));
                 }
+                WriterEffect::SendReader { .. } => {}
                 WriterEffect::Send { group, to, message } => {
                     let from = Peer::Writer(self.writers[index].epoch());
                     for position in self.geometry.quorums().positions() {
@@ -307,7 +308,7 @@ impl<R: Rules> Cluster<R> {
                 Event::Confirmed(*ticket, read_point.lsn())
             }
             Report::Durable { vdl } => Event::Durable(vdl.lsn()),
-            Report::Opened { vdl, .. } => Event::Opened(vdl.lsn()),
+            Report::Opened { vdl, .. } => Event::Opened(vdl.lsn(), Vec::new()),
             Report::Read { page, read_point, version, .. } => {
                 let expected = self.volume.version(index, *page, read_point.lsn());
                 let told = self.volume.epochs.get(index).map(|epoch| epoch.told);
@@ -315,10 +316,12 @@ impl<R: Rules> Cluster<R> {
                 return if is_right { Ok(()) } else { Err(Finding::Read) };
             }
             Report::Written { .. } => Event::Written(std::mem::take(written).into_iter().collect()),
-            Report::Overtaken { .. }
+            Report::Located { .. }
+            | Report::Overtaken { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
-            | Report::Rejected { .. } => return Ok(()),
+            | Report::Rejected { .. }
+            | Report::Settled { .. } => return Ok(()),
         };
         self.volume = self.volume.step(index, &event).map_err(Finding::Volume)?;
         Ok(())
@@ -387,6 +390,7 @@ impl<R: Rules> Cluster<R> {
                 SegmentEffect::Persist { id, write } => {
                     self.nodes[index].log.push_back((id, write, false));
                 }
+                SegmentEffect::SendReader { .. } => {}
                 SegmentEffect::SendSegment { to, message } => {
                     let node = self.node(group, to);
                     self.flight.push_back(Envelope::Segment { node, from, message });
@@ -414,7 +418,7 @@ impl<R: Rules> Cluster<R> {
         }
         let Node { machine, disk, .. } = &self.nodes[index];
         match message {
-            ToWriter::Ack { epoch, scl } => {
+            ToWriter::Ack { epoch, scl, .. } => {
                 demand(*scl <= disk.scl(), "an acknowledgement before it is durable")?;
                 let epochs = [machine.heard(), disk.promised(), disk.history().epoch()];
                 demand(epochs == [*epoch; 3], "an acknowledgement to another epoch")
@@ -425,7 +429,9 @@ impl<R: Rules> Cluster<R> {
                 let is_old = answer.history.epoch() <= disk.history().epoch();
                 demand(is_old, "a report of a history that is not durable")
             }
-            ToWriter::Confirmed { epoch, .. } | ToWriter::Read { epoch, .. } => {
+            ToWriter::Confirmed { epoch, .. }
+            | ToWriter::Located { epoch, .. }
+            | ToWriter::Read { epoch, .. } => {
                 demand(machine.heard() == *epoch, "an answer to an overtaken writer")
             }
             ToWriter::Refused { .. } => Ok(()),
@@ -591,7 +597,7 @@ impl<R: Rules> Cluster<R> {
             self.nodes.iter().filter(|node| is_sealed(node)).map(report).collect();
         let answers: Vec<(PgId, &SealAnswer)> = answers.iter().map(|(g, a)| (*g, a)).collect();
         let choice = choose_under(self.rules, &self.geometry, &answers);
-        let opened = Event::Opened(choice.recovery_point.lsn());
+        let opened = Event::Opened(choice.recovery_point.lsn(), Vec::new());
         self.volume.step(self.writers.len(), &opened).map(|_| ()).map_err(Finding::Volume)
     }
 

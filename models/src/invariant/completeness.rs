@@ -1,5 +1,6 @@
 //! Completeness: a segment's SCL is the end of the chain of `prev_group` links that starts at
-//! nothing and never jumps over a record that it lacks (protocol: words, SCL; edge 21).
+//! nothing, or at its base, and never jumps over a record that it lacks (protocol: words, SCL;
+//! edges 21 and 39).
 //!
 //! TLA+: `CompletenessInv`. Evaluated on every distinct segment.
 
@@ -7,8 +8,12 @@ use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 
 pub(crate) fn holds(image: &SegmentImage) -> bool {
-    let mut end = Lsn::ZERO;
-    for record in image.records() {
+    // At or under the base only the newest versions are left; the last one is the group's last
+    // record there, and the chain goes on from it.
+    let is_under = |record: &&quorate_core::record::Record| record.lsn <= image.base();
+    let anchor = image.records().iter().rev().find(is_under);
+    let mut end = anchor.map_or(Lsn::ZERO, |record| record.lsn);
+    for record in image.records().iter().filter(|record| record.lsn > image.base()) {
         if record.prev_group != end {
             break;
         }

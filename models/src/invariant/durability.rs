@@ -1,5 +1,5 @@
 //! P1, durability: an acknowledged commit is found by every later recovery, from every read
-//! quorum.
+//! quorum, but for what a backtrack in the history that it finds took back.
 //!
 //! TLA+: `DurabilityInv`. Evaluated on every state: the core's own choice, made from what each
 //! read quorum would report now, keeps everything that any client was told. Openings are judged by
@@ -8,14 +8,15 @@
 use quorate_core::lsn::Lsn;
 use quorate_core::recovery::Choice;
 
-use crate::volume_spec::Volume;
+use crate::volume_spec::{Taken, Volume, is_taken_back};
 
-pub(crate) fn holds(volume: &Volume, choice: &Choice) -> bool {
+pub(crate) fn holds(volume: &Volume, choice: &Choice, backtracks: &[Taken]) -> bool {
     let found = choice.recovery_point.lsn();
     let Some(log) = volume.log_through(volume.epochs.len(), found) else { return false };
-    volume
-        .epochs
-        .iter()
-        .map(|epoch| epoch.told)
-        .all(|told| told == Lsn::ZERO || log.iter().any(|record| record.lsn == told))
+    let mut told = volume.epochs.iter().map(|epoch| epoch.told).enumerate();
+    told.all(|(told_by, told)| {
+        told == Lsn::ZERO
+            || log.iter().any(|record| record.lsn == told)
+            || is_taken_back(backtracks, told_by, told)
+    })
 }

@@ -4,11 +4,12 @@
 //! TLA+: none, no peer is broken there. Evaluated on every distinct segment with one message of
 //! every kind that the protocol forbids.
 
-use quorate_core::consistency::Vdl;
+use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Peer, Seal, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
@@ -53,7 +54,11 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     let elsewhere = PgId::new(group.get().wrapping_add(1));
     let next = next_record(segment);
     let append = |group: PgId, epoch: VolumeEpoch, records: Vec<Record>| {
-        ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, records })
+        let floor = GarbageFloor::ZERO;
+        ToSegment::Append(Append { epoch, group, vdl: Vdl::ZERO, floor, records })
+    };
+    let install = |group: PgId, history: History, end: Lsn, membership: Membership| {
+        ToSegment::Install(Install { group, history, end, tip: None, membership })
     };
     let above = epoch.next(InstanceId::new(u64::MAX)).unwrap_or(epoch);
     let ahead = VolumeEpoch::new(u64::MAX, InstanceId::new(u64::MAX));
@@ -75,14 +80,11 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         append(group, epoch, vec![foreign]),
         append(group, epoch, vec![far]),
         append(group, epoch, vec![dead]),
-        ToSegment::Install(Install { group, history: History::new(), end: Lsn::ZERO }),
-        ToSegment::Install(Install {
-            group: elsewhere,
-            history: image.history().clone(),
-            end: image.end(),
-        }),
-        ToSegment::Seal(Seal { epoch, group: elsewhere }),
-        ToSegment::Seal(Seal { epoch: ahead, group }),
+        install(group, History::new(), Lsn::ZERO, *image.membership()),
+        install(elsewhere, image.history().clone(), image.end(), *image.membership()),
+        install(group, image.history().clone(), image.end(), image.membership().adopted_by(above)),
+        ToSegment::Seal(Seal { epoch, group: elsewhere, at: None }),
+        ToSegment::Seal(Seal { epoch: ahead, group, at: None }),
     ];
     if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {
         let mut other = *held;
@@ -91,10 +93,10 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     }
     let limits = image.geometry().limits();
     if image.history().ranges().len() >= limits.history_ranges_max as usize {
-        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+        messages.push(ToSegment::Seal(Seal { epoch: above, group, at: None }));
     }
     if image.floor().is_some() {
-        messages.push(ToSegment::Seal(Seal { epoch: above, group }));
+        messages.push(ToSegment::Seal(Seal { epoch: above, group, at: None }));
     }
     // A record that breaks nothing but comes when the log or the disk's queue is full.
     let is_full = image.records().len() >= limits.log_records_max as usize;
@@ -171,7 +173,7 @@ mod tests {
         assert!(refused(segment, segment, &effects).is_some());
         let mut other = segment.clone();
         let epoch = segment.heard().next(InstanceId::new(9)).unwrap();
-        let message = ToSegment::Seal(Seal { epoch, group: segment.durable().group() });
+        let message = ToSegment::Seal(Seal { epoch, group: segment.durable().group(), at: None });
         other.step(SegmentInput::Receive { from, message }, &mut Vec::new());
         assert_ne!(other, *segment);
         assert_eq!(refused(segment, &other, &effects), None);

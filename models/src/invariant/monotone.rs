@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_second_opening_is_reported() {
         let world = World::new(&Configuration::EMPTY, Sound, 0);
-        let again = after(&world, &[Event::Opened(Lsn::ZERO)]);
+        let again = after(&world, &[Event::Opened(Lsn::ZERO, Vec::new())]);
         assert_eq!(world.verdict(&again), Some(Property::Monotone));
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let [first, _] = written();
         assert_eq!(volume.step(0, &first), Err(Flaw::WentBack));
         assert_eq!(volume.step(0, &Event::Durable(Lsn::ZERO)), Err(Flaw::WentBack));
-        assert!(volume.step(0, &Event::Opened(Lsn::ZERO)).is_ok());
+        assert!(volume.step(0, &Event::Opened(Lsn::ZERO, Vec::new())).is_ok());
     }
 
     fn is_monotone(property: &Property) -> bool {

@@ -6,6 +6,7 @@
 //! incremental computation of the core against the defining form.
 
 use quorate_core::consistency::Vdl;
+use quorate_core::id::{Position, SEGMENTS_MAX, SegmentSet};
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
@@ -14,18 +15,24 @@ use crate::volume_spec::Volume;
 pub(crate) fn holds<R: Rules>(writer: &Writer<R>, volume: &Volume, epoch: usize, vdl: Vdl) -> bool {
     let Some(own) = volume.epochs.get(epoch) else { return false };
     let Some(base) = own.base else { return false };
-    let quorums = writer.geometry().quorums();
     let mut expected = base;
+    let mut has_changed = false;
     for record in own.log.iter().filter(|record| record.lsn > base) {
-        let holders = quorums.positions().filter(|position| {
-            writer.scl(record.group, *position).is_some_and(|scl| scl >= record.lsn)
-        });
-        if holders.count() < quorums.write() {
+        let Some(membership) = writer.membership(record.group) else { return false };
+        let mut holders = SegmentSet::EMPTY;
+        for position in Position::first(SEGMENTS_MAX) {
+            if writer.scl(record.group, position).is_some_and(|scl| scl >= record.lsn) {
+                holders.insert(position);
+            }
+        }
+        has_changed |= membership.epoch().number > 0;
+        if !membership.before().writes(holders, 0) {
             break;
         }
         if record.cpl {
             expected = record.lsn;
         }
     }
-    vdl.lsn() == expected
+    // What was durable under the quorums before a step stays so.
+    if has_changed { vdl.lsn() >= expected } else { vdl.lsn() == expected }
 }

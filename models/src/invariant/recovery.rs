@@ -11,11 +11,16 @@ use quorate_core::recovery::Choice;
 
 use crate::volume_spec::Volume;
 
-pub(crate) fn holds(volume: &Volume, choice: &Choice) -> bool {
-    let Some(newest) = volume.epochs.iter().rev().find(|epoch| epoch.base.is_some()) else {
+/// `installed` is the number of the epoch that installed the history that `choice` found.
+pub(crate) fn holds(volume: &Volume, choice: &Choice, installed: usize) -> bool {
+    let Some(at) = volume.epochs.iter().rposition(|epoch| epoch.base.is_some()) else {
         return true;
     };
+    let Some(newest) = volume.epochs.get(at) else { return true };
     let found = choice.recovery_point.lsn();
+    if installed > at && volume.has_gone(at, found) {
+        return true;
+    }
     let is_of_log = |lsn| newest.log.iter().any(|record| record.lsn == lsn);
     newest.base.is_none_or(|base| found >= base)
         && (found == quorate_core::lsn::Lsn::ZERO || is_of_log(found))

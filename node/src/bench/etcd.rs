@@ -52,11 +52,8 @@ pub fn run(
     mut tell: impl FnMut(&Row) -> io::Result<()>,
 ) -> Result<(), BenchError> {
     let cluster = Cluster::start(&options.executable, &options.directory.join("quorate"))?;
-    let config = VolumeConfig {
-        segments: vec![cluster.addresses().to_vec()],
-        volume: cluster.volume(),
-        patience: READY_MAX,
-    };
+    let segments = vec![cluster.addresses().to_vec()];
+    let config = VolumeConfig::new(cluster.volume(), segments, READY_MAX);
     let mut volume = Volume::open(config)?;
     let members = Members::start(etcd, &options.directory.join("etcd"))?;
     let mut etcd = members.connect().map_err(BenchError::Etcd)?;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::Load;
 use super::floor::Floor;
+use super::reader::ReaderTrouble;
 use super::report::Row;
+use crate::client::ClientError;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, free_addresses};
 use crate::volume::{Volume, VolumeConfig, VolumeError};
@@ -46,9 +48,15 @@ pub enum BenchError {
     /// The etcd beside it.
     #[error("etcd: {0}")]
     Etcd(io::Error),
+    /// A client of a writer or a reader.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The plain program.
     #[error("the floor: {0}")]
     Floor(#[from] io::Error),
+    /// The reader.
+    #[error(transparent)]
+    Reader(#[from] ReaderTrouble),
     /// The volume.
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -64,11 +72,8 @@ pub fn run(
     mut tell: impl FnMut(&Row) -> io::Result<()>,
 ) -> Result<(), BenchError> {
     let cluster = Cluster::start(&options.executable, &options.directory.join("quorate"))?;
-    let config = VolumeConfig {
-        segments: vec![cluster.addresses().to_vec()],
-        volume: cluster.volume(),
-        patience: READY_MAX,
-    };
+    let segments = vec![cluster.addresses().to_vec()];
+    let config = VolumeConfig::new(cluster.volume(), segments, READY_MAX);
     let mut volume = Volume::open(config)?;
     let members = cluster.positions().count();
     let start = |name: &str, keeps| {

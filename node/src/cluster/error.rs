@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_core::id::Position;
 
-use super::{CLUSTER_FILE, ConfigError, ConfigFileError};
+use super::{Absent, CLUSTER_FILE, ConfigError, ConfigFileError};
 use crate::client::ClientError;
 use crate::status::StatusError;
 
@@ -17,6 +17,15 @@ pub enum ClusterError {
     /// The shape can't be built.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The log of a node is gone.
+    #[error(
+        "the log of node {name} is gone: it must not come back under its old name. Put the log \
+         back, or replace the node with `quorate repair`"
+    )]
+    DiskLost {
+        /// The node.
+        name: String,
+    },
     /// A process ended by itself.
     #[error("{name} ended by itself ({status}). It said: {words}")]
     Ended {
@@ -26,6 +35,18 @@ pub enum ClusterError {
         status: ExitStatus,
         /// The end of what it wrote.
         words: String,
+    },
+    /// Fewer nodes start than a volume needs.
+    #[error(
+        "{left} of {} nodes start, and a volume needs four to be written:{}",
+        super::NAMES.len(),
+        listed(.absent)
+    )]
+    TooFew {
+        /// How many do.
+        left: usize,
+        /// Those that don't.
+        absent: Vec<Absent>,
     },
     /// A configuration can't be read or written.
     #[error(transparent)]
@@ -77,6 +98,21 @@ pub enum ClusterError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Nobody runs the cluster, or whoever does doesn't answer.
+    #[error(
+        "whoever runs the cluster in {} does not answer: is it there? Start it with `quorate up`",
+        .directory.display()
+    )]
+    NotRunning {
+        /// Where.
+        directory: PathBuf,
+    },
+    /// Whoever runs the cluster could not do what it was asked for.
+    #[error("the process that runs the cluster says: {words}")]
+    Said {
+        /// What it says.
+        words: String,
+    },
     /// The writer didn't open the volume.
     #[error("the writer does not answer after {waited:?}: {error}")]
     NoWriter {
@@ -95,4 +131,8 @@ pub enum ClusterError {
 
 pub(super) fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> ClusterError {
     move |error| ClusterError::Io { doing, error }
+}
+
+fn listed(absent: &[Absent]) -> String {
+    absent.iter().map(|Absent { name, why }| format!("\n{name}: {why}")).collect()
 }

@@ -1,8 +1,10 @@
 //! `cluster.toml`: what a cluster on this machine consists of, for whoever wants to find it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use quorate_core::id::Position;
 use serde::{Deserialize, Serialize};
 
 use crate::config::VolumeId;
@@ -28,6 +30,23 @@ pub struct Member {
     /// The number of its process while it ran under `quorate up`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// The position of a node in its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// Which disk of its position it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub incarnation: u32,
+    /// At which revision it got its address.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u32,
+    /// Whether it has ever run: its directory holds a log since.
+    #[serde(default)]
+    pub has_started: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What a cluster consists of.
@@ -36,9 +55,12 @@ pub struct Member {
 pub struct ClusterFile {
     /// The volume, sixteen hexadecimal digits.
     pub volume: String,
+    /// Rises whenever nodes move to other addresses.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u32,
     /// The writer.
     pub writer: Member,
-    /// The nodes, by position.
+    /// The nodes; by position, unless some were replaced.
     pub nodes: Vec<Member>,
 }
 
@@ -65,14 +87,23 @@ impl ClusterFile {
 
     fn check(&self, path: &Path) -> Result<(), ConfigFileError> {
         file::volume(path, &self.volume)?;
-        let expected = super::NAMES.iter().map(|(name, _)| *name);
-        if self.nodes.iter().map(|node| node.name.as_str()).eq(expected) {
+        let first = super::NAMES.iter().map(|(name, _)| *name);
+        let has_names = self.nodes.iter().map(|node| node.name.as_str()).eq(first);
+        let positions: BTreeSet<usize> =
+            self.nodes.iter().filter_map(|node| node.position).collect();
+        let has_positions = positions.len() == self.nodes.len()
+            && positions.len() >= super::NAMES.len() - 1
+            && positions.iter().all(|index| Position::new(*index).is_some());
+        if has_positions || (positions.is_empty() && has_names) {
             return Ok(());
         }
         Err(ConfigFileError::Key {
             path: path.to_path_buf(),
             key: "nodes",
-            problem: "has to list a1, a2, b1, b2, c1, c2: restore the file".into(),
+            problem:
+                "has to list the cluster's nodes, each with a position of its own: restore the \
+                      file"
+                    .into(),
         })
     }
 

@@ -76,7 +76,7 @@ pub enum Stopped {
 /// As the operating system reports them.
 pub fn stop(directory: &Path, patience: Duration) -> io::Result<Stopped> {
     let Some(pid) = holder(directory)? else { return Ok(Stopped::NotRunning) };
-    signal_holder(directory, pid)?;
+    signal_holder(directory, pid, Signal::TERM)?;
     let clock = Clock::start();
     while holder(directory)? == Some(pid) {
         if clock.now() > Moment::new(patience) {
@@ -87,12 +87,20 @@ pub fn stop(directory: &Path, patience: Duration) -> io::Result<Stopped> {
     Ok(Stopped::Ended(pid.as_raw_pid()))
 }
 
-/// Sends SIGTERM to `pid` if it holds the lock.
+/// Tells whoever runs the cluster of `directory` to look for a request, by SIGUSR1. Returns whether
+/// anybody runs it.
+pub(super) fn call(directory: &Path) -> io::Result<bool> {
+    let Some(pid) = holder(directory)? else { return Ok(false) };
+    signal_holder(directory, pid, Signal::USR1)?;
+    Ok(true)
+}
+
+/// Sends `signal` to `pid` if it holds the lock.
 ///
 /// The process is named before the lock is looked at for the last time: if it ended in between,
 /// its number may be another's by now, but the name still means it, and nobody gets the signal.
 #[cfg(target_os = "linux")]
-fn signal_holder(directory: &Path, pid: Pid) -> io::Result<()> {
+fn signal_holder(directory: &Path, pid: Pid, signal: Signal) -> io::Result<()> {
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -101,20 +109,20 @@ fn signal_holder(directory: &Path, pid: Pid) -> io::Result<()> {
     if holder(directory)? != Some(pid) {
         return Ok(());
     }
-    match pidfd_send_signal(&process, Signal::TERM) {
+    match pidfd_send_signal(&process, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sends SIGTERM to `pid` if it holds the lock. This system has no name for a process but its
+/// Sends `signal` to `pid` if it holds the lock. This system has no name for a process but its
 /// number; it would have to end and its number be used again between these two lines.
 #[cfg(not(target_os = "linux"))]
-fn signal_holder(directory: &Path, pid: Pid) -> io::Result<()> {
+fn signal_holder(directory: &Path, pid: Pid, signal: Signal) -> io::Result<()> {
     if holder(directory)? != Some(pid) {
         return Ok(());
     }
-    match rustix::process::kill_process(pid, Signal::TERM) {
+    match rustix::process::kill_process(pid, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }

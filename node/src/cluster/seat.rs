@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::doing;
 use super::process::{Running, last_words};
-use super::{Cluster, ClusterError, READY_MAX, WRITER, Who, free_addresses, is_temporary};
+use super::{Cluster, ClusterError, READY_MAX, WRITER, Who, free_addresses, is_temporary, member};
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
 use crate::config::file::WriterFile;
@@ -35,7 +35,9 @@ impl Cluster {
         let directory = self.directory.join(name);
         std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
         let config = directory.join("writer.toml");
-        let file = WriterFile::new(self.volume, address, vec![self.addresses.clone()]);
+        let (peers, members) = member::listed(&self.nodes);
+        let file = WriterFile::new(self.volume, address, vec![peers]);
+        let file = WriterFile { members, ..file };
         config::file::write(&config, "Written by `quorate`.", &file)?;
         let words = directory.join("messages.txt");
         let process = Running::start(&self.executable, "writer", &config, &words, self.mutant);
@@ -63,6 +65,10 @@ impl WriterSeat {
         process: Running,
     ) -> Self {
         Self { name: name.to_owned(), address, volume, words, process }
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Connects as soon as the volume is open; the client then waits for `patience` at most for

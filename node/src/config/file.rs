@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_core::id::PgId;
+use quorate_core::id::{Incarnation, PgId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NodeConfig, VolumeId, geometry, position};
+use crate::addresses::{Place, Seat};
+use crate::reader::ReaderConfig;
 use crate::volume::VolumeConfig;
 
 /// How long a recovery may take unless the configuration says otherwise.
@@ -18,6 +20,9 @@ const PATIENCE_SECONDS: u64 = 60;
 
 /// The longest patience that makes sense: an hour.
 const PATIENCE_SECONDS_MAX: u64 = 3_600;
+
+/// The most writer processes that a reader looks for.
+const WRITERS_MAX: usize = 16;
 
 /// Why a configuration file can't be used. The text names the file, the key and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,35 @@ pub(crate) fn write<T: Serialize>(
     write().map_err(at)
 }
 
+/// A segment that has joined its group after the first six, or has moved.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinedMember {
+    /// The protection group of the segment, from zero.
+    #[serde(default)]
+    pub group: u32,
+    /// The position of the segment in its group, 0 to 7.
+    pub position: usize,
+    /// Which disk of its position it is: one more than that of the disk before.
+    #[serde(default)]
+    pub incarnation: u32,
+    /// How often this disk has moved to another address.
+    #[serde(default)]
+    pub revision: u32,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl JoinedMember {
+    fn seat(&self, path: &Path) -> Result<Seat, ConfigFileError> {
+        let position =
+            position(self.position).map_err(|error| key_error(path, "members", said(error)))?;
+        let Self { incarnation, revision, address, .. } = *self;
+        let incarnation = Incarnation::new(incarnation);
+        Ok(Seat { position, place: Place { incarnation, revision, address } })
+    }
+}
+
 /// `node.toml`: what a storage node is told.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -103,14 +137,21 @@ pub struct NodeFile {
     pub groups: u32,
     /// The protection group of the segment, from zero.
     pub group: u32,
-    /// The position of the segment in its group, 0 to 5.
+    /// The position of the segment in its group, 0 to 7.
     pub position: usize,
+    /// Which disk of its position it is: one more than that of the disk before.
+    #[serde(default)]
+    pub incarnation: u32,
     /// The directory of the segment's log, from that of this file.
     pub directory: PathBuf,
     /// The address to listen at.
     pub listen: SocketAddr,
-    /// The addresses of the group's six segments by position, this one's included.
+    /// The addresses of the group's first six segments by position; none if all are in `members`.
+    #[serde(default)]
     pub peers: Vec<SocketAddr>,
+    /// The group's segments that have joined since, this one included, or have moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<JoinedMember>,
 }
 
 impl NodeFile {
@@ -127,20 +168,20 @@ impl NodeFile {
             volume: volume(path, &file.volume)?,
             group: PgId::new(file.group),
             geometry: geometry(file.groups).map_err(|error| wrong("groups", said(error)))?,
-            position: geometry(file.groups)
-                .and_then(|geometry| position(&geometry, file.position))
-                .map_err(|error| wrong("position", said(error)))?,
+            position: position(file.position).map_err(|error| wrong("position", said(error)))?,
+            incarnation: Incarnation::new(file.incarnation),
             peers: file.peers,
+            joined: file.members.iter().map(|it| it.seat(path)).collect::<Result<_, _>>()?,
         };
         config.check().map_err(|error| wrong(key_of(&error), said(error)))?;
         distinct(path, "peers", &config.peers)?;
-        let own = config.peers.get(config.position.index());
+        let own = config.book().place(config.position).map(|place| place.address);
         let is_own = |own: &SocketAddr| {
             own.port() == config.listen.port()
                 && (config.listen.ip().is_unspecified() || own.ip() == config.listen.ip())
         };
         match own {
-            Some(own) if !is_own(own) => {
+            Some(own) if !is_own(&own) => {
                 let (listen, position) = (config.listen, config.position.index());
                 let problem = format!(
                     "is {listen}, but `peers` has {own} at `position` {position}, where the others \
@@ -164,8 +205,11 @@ pub struct WriterFile {
     /// How long the recovery may take.
     #[serde(default = "default_patience")]
     pub patience_seconds: u64,
-    /// The addresses of the volume's segments: by group, by position.
+    /// The addresses of the volume's first segments: by group, by position.
     pub segments: Vec<Vec<SocketAddr>>,
+    /// The segments that have joined since, or have moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<JoinedMember>,
 }
 
 const fn default_patience() -> u64 {
@@ -176,7 +220,8 @@ impl WriterFile {
     /// Returns a configuration with the default patience.
     #[must_use]
     pub fn new(volume: VolumeId, listen: SocketAddr, segments: Vec<Vec<SocketAddr>>) -> Self {
-        Self { volume: volume.to_string(), listen, patience_seconds: PATIENCE_SECONDS, segments }
+        let (volume, patience_seconds) = (volume.to_string(), PATIENCE_SECONDS);
+        Self { volume, listen, patience_seconds, segments, members: Vec::new() }
     }
 
     /// Reads and checks the configuration of a writer process: the volume, and where to listen.
@@ -187,33 +232,93 @@ impl WriterFile {
         let file: Self = read(path)?;
         let wrong = |key, problem: String| key_error(path, key, problem);
         let volume = volume(path, &file.volume)?;
-        let groups = u32::try_from(file.segments.len()).unwrap_or(u32::MAX);
-        let shape = geometry(groups).map_err(|error| wrong("segments", said(error)))?;
-        let members = shape.quorums().members();
-        if let Some(odd) = file.segments.iter().find(|group| group.len() != members) {
-            let problem = format!(
-                "lists a group of {} addresses, but a group has {members} segments: list them all, \
-                 by position",
-                odd.len()
-            );
-            return Err(wrong("segments", problem));
-        }
-        let all: Vec<SocketAddr> = file.segments.iter().flatten().copied().collect();
-        distinct(path, "segments", &all)?;
-        if all.contains(&file.listen) {
-            let problem = format!(
-                "is {}, which `segments` lists too: give the writer an address of its own",
-                file.listen
-            );
-            return Err(wrong("listen", problem));
-        }
+        check_segments(path, &file.segments, &file.members, file.listen)?;
         if file.patience_seconds == 0 || file.patience_seconds > PATIENCE_SECONDS_MAX {
             let problem = format!("has to be 1 to {PATIENCE_SECONDS_MAX}: give another number");
             return Err(wrong("patience_seconds", problem));
         }
         let patience = Duration::from_secs(file.patience_seconds);
-        Ok((VolumeConfig { volume, segments: file.segments, patience }, file.listen))
+        let joined = file.members.iter();
+        let joined = joined.map(|it| Ok((PgId::new(it.group), it.seat(path)?)));
+        let joined = joined.collect::<Result<_, ConfigFileError>>()?;
+        let home = Some(beside(path, Path::new(".")));
+        let config = VolumeConfig { volume, segments: file.segments, joined, home, patience };
+        Ok((config, file.listen))
     }
+}
+
+/// `reader.toml`: what a reader process is told.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderFile {
+    /// The volume, up to sixteen hexadecimal digits.
+    pub volume: String,
+    /// The address to listen at for clients.
+    pub listen: SocketAddr,
+    /// The addresses of the volume's writer processes: all that there are, or may be later.
+    pub writers: Vec<SocketAddr>,
+    /// The addresses of the volume's segments: by group, by position.
+    pub segments: Vec<Vec<SocketAddr>>,
+}
+
+impl ReaderFile {
+    /// Reads and checks the configuration of a reader process: the volume, and where to listen.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] names what can't be served.
+    pub fn load(path: &Path) -> Result<(ReaderConfig, SocketAddr), ConfigFileError> {
+        let Self { volume: name, listen, writers, segments } = read(path)?;
+        let volume = volume(path, &name)?;
+        check_segments(path, &segments, &[], listen)?;
+        distinct(path, "writers", &writers)?;
+        if writers.is_empty() || writers.len() > WRITERS_MAX {
+            let problem = format!("has to list 1 to {WRITERS_MAX} addresses of writer processes");
+            return Err(key_error(path, "writers", problem));
+        }
+        if writers.contains(&listen) {
+            let problem = format!(
+                "is {listen}, which `writers` lists too: give the reader an address of its own"
+            );
+            return Err(key_error(path, "listen", problem));
+        }
+        Ok((ReaderConfig { volume, segments, writers }, listen))
+    }
+}
+
+/// Checks that whole groups are listed, or none of a group whose members have all `joined`, without
+/// the address that the process itself listens at.
+fn check_segments(
+    path: &Path,
+    segments: &[Vec<SocketAddr>],
+    joined: &[JoinedMember],
+    listen: SocketAddr,
+) -> Result<(), ConfigFileError> {
+    let wrong = |key, problem: String| key_error(path, key, problem);
+    let groups = u32::try_from(segments.len()).unwrap_or(u32::MAX);
+    let shape = geometry(groups).map_err(|error| wrong("segments", said(error)))?;
+    let members = shape.quorums().members();
+    let is_listed =
+        |index: usize| joined.iter().any(|member| usize::try_from(member.group) == Ok(index));
+    let is_odd = |(index, group): &(usize, &Vec<SocketAddr>)| {
+        group.len() != members && !(group.is_empty() && is_listed(*index))
+    };
+    if let Some((_, odd)) = segments.iter().enumerate().find(is_odd) {
+        let problem = format!(
+            "lists a group of {} addresses, but a group has {members} segments: list them all, \
+             by position",
+            odd.len()
+        );
+        return Err(wrong("segments", problem));
+    }
+    let all: Vec<SocketAddr> = segments.iter().flatten().copied().collect();
+    distinct(path, "segments", &all)?;
+    if all.contains(&listen) {
+        let problem = format!(
+            "is {listen}, which `segments` lists too: give this process an address of its own"
+        );
+        return Err(wrong("listen", problem));
+    }
+    Ok(())
 }
 
 pub(crate) fn volume(path: &Path, text: &str) -> Result<VolumeId, ConfigFileError> {
@@ -235,6 +340,7 @@ const fn key_of(error: &ConfigError) -> &'static str {
         ConfigError::Groups { .. } | ConfigError::Limits => "groups",
         ConfigError::Peers { .. } => "peers",
         ConfigError::Position { .. } => "position",
+        ConfigError::Unlisted { .. } => "members",
         ConfigError::UnknownGroup { .. } => "group",
     }
 }

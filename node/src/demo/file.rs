@@ -178,7 +178,12 @@ impl Source {
                 match client.receive()?.1 {
                     Outcome::Page(version) => early.insert(version.page, version.bytes),
                     Outcome::Refused(refusal) => return Err(ClientError::from(refusal).into()),
-                    Outcome::Status(_) | Outcome::Written(_) => {
+                    Outcome::Members(_)
+                    | Outcome::Opened(..)
+                    | Outcome::Reader(_)
+                    | Outcome::Status(_)
+                    | Outcome::Stepped(_)
+                    | Outcome::Written(_) => {
                         return Err(ClientError::Unexpected.into());
                     }
                 };
@@ -198,7 +203,15 @@ fn next_written(
     match client.receive()? {
         (ticket, Outcome::Written(_)) => flying.remove(&ticket).ok_or(ClientError::Unexpected),
         (_, Outcome::Refused(refusal)) => Err(refusal.into()),
-        (_, Outcome::Page(_) | Outcome::Status(_)) => Err(ClientError::Unexpected),
+        (
+            _,
+            Outcome::Members(_)
+            | Outcome::Opened(..)
+            | Outcome::Page(_)
+            | Outcome::Reader(_)
+            | Outcome::Status(_)
+            | Outcome::Stepped(_),
+        ) => Err(ClientError::Unexpected),
     }
 }
 

@@ -7,6 +7,7 @@ use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::{Membership, MembershipEpoch};
 use quorate_core::record::Record;
 use quorate_core::truncation::History;
 
@@ -17,10 +18,7 @@ use crate::format::{
 };
 use crate::payload;
 
-/// The length of what frames and slots begin with.
-const MAGIC_BYTES: usize = FRAME_MAGIC.len();
-
-const _: () = assert!(SLOT_MAGIC.len() == MAGIC_BYTES);
+const _: () = assert!(SLOT_BYTES <= FRAME_HEADER_BYTES);
 
 /// How much of a log is read at once while whole frames behind a bad one are looked for.
 const SCAN_BYTES: usize = 1 << 20;
@@ -73,6 +71,10 @@ fn said_with(write: &SegmentWrite) -> Floor {
         scl: kept.map(|record| record.lsn).max().unwrap_or(Lsn::ZERO),
         promised: write.promised,
         history: write.history.as_ref().map_or(VolumeEpoch::ZERO, History::epoch),
+        membership: write
+            .membership
+            .as_ref()
+            .map_or_else(MembershipEpoch::default, Membership::epoch),
     };
     write.floor.map_or(own, |floor| own.join(&floor))
 }
@@ -107,11 +109,17 @@ impl<'a, L: LogFile> Replaying<'a, L> {
     pub(super) fn run(mut self) -> Result<Replayed, OpenError> {
         if let Some(reason) = self.apply_all()? {
             let frames = self.done.next;
-            return self.again(frames)?.refuse(reason);
+            let before = self.again(frames)?;
+            let behind = before.look_behind()?;
+            return Err(before.refuse(reason, &behind));
         }
         let behind = self.look_behind()?;
+        if !self.is_known(&behind) {
+            return Err(OpenError::NotesLost);
+        }
         if behind.durable > self.done.at {
-            return self.refuse(Corruption::Damaged { durable: behind.durable });
+            let reason = Corruption::Damaged { durable: behind.durable };
+            return Err(self.refuse(reason, &behind));
         }
         self.done.doubtful = self.done.doubtful.max(behind.durable);
         self.done.is_torn = behind.is_torn;
@@ -151,18 +159,24 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         Ok(again)
     }
 
-    fn refuse(self, reason: Corruption) -> Result<Replayed, OpenError> {
-        let floor = self.look_behind()?.floor;
+    /// Returns whether the notes say all that was said.
+    fn is_known(&self, behind: &Behind) -> bool {
+        self.file.has_newest_note(behind.durable.max(self.done.at))
+    }
+
+    fn refuse(self, reason: Corruption, behind: &Behind) -> OpenError {
+        if reason.is_of_the_disk() && !self.is_known(behind) {
+            return OpenError::NotesLost;
+        }
         let Replayed { image, next, at, .. } = self.done;
-        let damage = Damage {
+        OpenError::Corrupt(Box::new(Damage {
             identity: self.identity,
             offset: at,
             reason,
-            floor,
+            floor: behind.floor,
             frames: next,
             usable: image,
-        };
-        Err(OpenError::Corrupt(Box::new(damage)))
+        }))
     }
 
     /// Collects what the notes tell, and the whole headers and frames from here on.
@@ -174,49 +188,45 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         let mut noted = self.done.at;
         let mut at = self.done.at;
         while at < end {
-            let mut window = vec![0; cap(end.saturating_sub(at), SCAN_BYTES)];
+            let length = cap(end.saturating_sub(at), SCAN_BYTES);
+            // A header may begin with the last byte that is looked at. Whatever a page repeats that
+            // looks like one costs no more than a checksum.
+            let mut window = vec![0; length.saturating_add(FRAME_HEADER_BYTES - 1)];
             self.file.read_at(at, &mut window)?;
-            for (place, bytes) in window.windows(MAGIC_BYTES).enumerate() {
-                let candidate = at.saturating_add(place as u64);
-                if bytes == SLOT_MAGIC
-                    && let Some(note) = self.read_note(candidate)?
-                {
+            for (candidate, bytes) in (at..).zip(window.windows(FRAME_HEADER_BYTES)) {
+                if let Some(note) = self.note_in(candidate, bytes) {
                     behind.hear(&note);
                     noted = noted.max(candidate.saturating_add(SLOT_BYTES as u64));
                     continue;
                 }
                 behind.is_torn |= candidate >= noted && bytes.first() != Some(&0);
                 // A header counts though its frame is bad: it has a checksum of its own.
-                if bytes == FRAME_MAGIC
-                    && let Some(header) = self.read_header(candidate)?
-                {
+                if let Some(header) = self.header_in(bytes) {
                     behind.hear(&header.note);
                     if let Some((_, write)) = self.read_frame(candidate)? {
                         behind.floor = behind.floor.join(&said_with(&write));
                     }
                 }
             }
-            // Windows overlap, so that no magic is missed between two of them.
-            let looked_at = window.len().saturating_sub(MAGIC_BYTES - 1);
-            let next = at.saturating_add(looked_at as u64);
-            if at.saturating_add(window.len() as u64) >= end {
-                let rest = window.iter().skip(looked_at);
-                behind.is_torn |=
-                    (next..).zip(rest).any(|(place, byte)| place >= noted && *byte != 0);
-                break;
-            }
-            at = next;
+            at = at.saturating_add(length as u64);
         }
         self.file.notes().iter().for_each(|note| behind.hear(note));
         Ok(behind)
     }
 
-    /// Returns the note in the slot that begins at `offset` of the log, if there is a whole one.
-    fn read_note(&self, offset: u64) -> Result<Option<Note>, OpenError> {
-        let mut bytes = [0; SLOT_BYTES];
-        self.file.read_at(offset, &mut bytes)?;
-        let slot = format::decode_slot(self.identity.salt, &bytes);
-        Ok(slot.and_then(|(at, note)| (at == offset).then_some(note)))
+    /// Returns the note in the slot that `bytes` begin with, which are at `offset` of the log.
+    fn note_in(&self, offset: u64, bytes: &[u8]) -> Option<Note> {
+        let slot =
+            bytes.first_chunk::<SLOT_BYTES>().filter(|slot| slot.starts_with(&SLOT_MAGIC))?;
+        let (at, note) = format::decode_slot(self.identity.salt, slot)?;
+        (at == offset).then_some(note)
+    }
+
+    /// Returns the header that `bytes` begin with.
+    fn header_in(&self, bytes: &[u8]) -> Option<FrameHeader> {
+        let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let is_one = header.starts_with(&FRAME_MAGIC);
+        is_one.then(|| FrameHeader::decode(self.identity.salt, header)).flatten()
     }
 
     fn read_header(&self, offset: u64) -> Result<Option<FrameHeader>, OpenError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, Position};
+use quorate_core::id::{InstanceId, Position, ReaderId};
 use quorate_core::message::ToSegment;
 use quorate_core::rules::Rules;
 
@@ -57,6 +57,7 @@ impl<S: Stream> Caller<S> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallerRole {
     Observer,
+    Reader(ReaderId),
     Segment(Position),
     Unknown,
     /// A writer, with the epoch of its last message.
@@ -69,7 +70,7 @@ pub(super) enum CallerRole {
 impl CallerRole {
     pub(super) const fn epoch(self) -> Option<VolumeEpoch> {
         match self {
-            Self::Observer | Self::Segment(_) | Self::Unknown => None,
+            Self::Observer | Self::Reader(_) | Self::Segment(_) | Self::Unknown => None,
             Self::Writer { epoch, .. } => Some(epoch),
         }
     }
@@ -101,6 +102,7 @@ pub(super) fn epoch_of(message: &ToSegment) -> Option<VolumeEpoch> {
         ToSegment::Append(append) => Some(append.epoch),
         ToSegment::Confirm(confirm) => Some(confirm.epoch),
         ToSegment::Install(install) => Some(install.history.epoch()),
+        ToSegment::Locate(locate) => Some(locate.epoch),
         ToSegment::Read(read) => Some(read.epoch),
         ToSegment::Seal(seal) => Some(seal.epoch),
         ToSegment::Behind { .. } | ToSegment::Pull(_) | ToSegment::Pulled(_) => None,

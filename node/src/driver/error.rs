@@ -19,8 +19,9 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The segment can't go on.
     #[error(
-        "the segment in {} stops: {error}. Its other copies go on; check this disk, and give the \
-         node an empty directory only if the disk's contents are lost",
+        "the segment in {} stops: {error}. Its other copies go on. Start it again: it sets a \
+         damaged log aside, and they repair it. If its disk is lost, replace the node with \
+         `quorate repair`: in an empty directory it would forget what it has promised",
         .directory.display()
     )]
     Host {
@@ -141,9 +142,9 @@ fn log_remedy(error: &LogFileError) -> &'static str {
             "The disk is full: free some space, then start the node"
         }
         LogFileError::Io(_) => "Give a directory that this process may write to",
-        LogFileError::Gone => {
+        LogFileError::FirstFileGone | LogFileError::Gone => {
             "A segment that forgets what it acknowledged must not come back: put the log back, or \
-             leave this node down; the other copies have its records"
+             replace the node with `quorate repair`; the other copies have its records"
         }
         LogFileError::Locked => "End that process, or give this node a directory of its own",
     }
@@ -157,18 +158,24 @@ fn remedy(error: &OpenError) -> &'static str {
         }
         OpenError::Header(format::HeaderError::Corrupt) => {
             "Leave the node down and keep its log for examination: the other copies have its \
-             records. An emptied directory must not come back, and nothing replaces a segment yet"
+             records. An emptied directory must not come back under its old name: replace the \
+             node with `quorate repair`"
         }
         OpenError::Header(format::HeaderError::NotALog) => "Give the directory of a segment",
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {
             "Start the version of this program that wrote it"
+        }
+        OpenError::NotesLost => {
+            "This disk counts as lost: leave the node down, or replace the segment; its other \
+             copies have its records. Nothing was changed in the directory"
         }
         OpenError::Io(error) if is_full(error.kind()) => {
             "The disk is full: free some space, then start the node"
         }
         OpenError::Io(_) => "Check the disk and the permissions",
         OpenError::OtherSegment { .. } => {
-            "Set the node's own `directory`, or correct `volume`, `group` and `position`"
+            "Set the node's own `directory`, or correct `volume`, `group`, `position` and \
+             `incarnation`"
         }
         OpenError::OtherGeometry { .. } => "Set `groups` to the number that the volume has",
     }

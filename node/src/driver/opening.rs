@@ -15,13 +15,14 @@ pub(super) fn open<E: Environment, R: Rules>(
     env: &mut E,
     config: &NodeConfig,
 ) -> Result<(SegmentHost<E::Log, R>, Replay), NodeError> {
-    let NodeConfig { volume, group, position, geometry, directory, .. } = config;
+    let NodeConfig { volume, group, position, incarnation, geometry, directory, .. } = config;
     let salt = env.random()?;
     let identity = LogIdentity {
         volume: *volume,
         group: *group,
         position: *position,
         geometry: *geometry,
+        incarnation: *incarnation,
         salt,
     };
     let header = format::encode_header(&identity)?;

@@ -120,6 +120,24 @@ impl Environment for RealEnvironment {
         RealLog::open(directory, header, Arc::clone(&self.reports), self.waker())
     }
 
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let draft = directory.join(format!("{name}.new"));
+        let mut file = std::fs::File::create(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, directory.join(name))?;
+        std::fs::File::open(directory)?.sync_all()
+    }
+
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(directory.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn say(&self, words: &str) {
         eprintln!("quorate: {words}");
     }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Environment, Event, LogFile, LogFileError, Stream, Token, Waker};
+use super::{Environment, Event, KeepNote, LogFile, LogFileError, Stream, Token, Waker};
 use crate::clock::Moment;
 use crate::format::Note;
 
@@ -123,6 +123,20 @@ impl Environment for SimulatedEnvironment {
         Ok(SimulatedLog { world: Rc::clone(&self.world), process, machine, length, notes })
     }
 
+    fn keep(&mut self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = directory.join(name);
+        if let Some(disk) = self.world.borrow_mut().disk(self.machine) {
+            disk.kept.insert(path, bytes.to_vec());
+        }
+        Ok(())
+    }
+
+    fn kept(&mut self, directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut state = self.world.borrow_mut();
+        let disk = state.disk(self.machine);
+        Ok(disk.and_then(|disk| disk.kept.get(&directory.join(name)).cloned()))
+    }
+
     /// Nobody listens: a simulated cluster tells its own story.
     fn say(&self, _words: &str) {}
 
@@ -204,6 +218,11 @@ impl LogFile for SimulatedLog {
         &self.notes
     }
 
+    /// Its damages leave the notes alone.
+    fn has_newest_note(&self, _durable: u64) -> bool {
+        true
+    }
+
     fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
         self.length = length;
         self.world.borrow_mut().settle_log(self.machine, length);
@@ -217,7 +236,7 @@ impl LogFile for SimulatedLog {
         Ok("damaged".into())
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, _keep: KeepNote) {
         self.world.borrow_mut().submit(self.process, self.machine, number, &frame, note);
     }
 

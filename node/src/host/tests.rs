@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 use quorate_core::consistency::Vdl;
-use quorate_core::id::{PgId, Ticket};
+use quorate_core::id::{Incarnation, PgId, Ticket};
+use quorate_core::membership::Membership;
 use quorate_core::message::{Append, Install, Read, Seal};
+use quorate_core::quorum::QuorumSet;
 use quorate_core::truncation::{History, TruncationRange};
 
 use super::*;
@@ -75,7 +77,9 @@ impl World {
                 }
                 self.last = last;
                 let (epoch, vdl) = (epoch(self.counter), Vdl::ZERO);
-                self.give(ToSegment::Append(Append { epoch, group, vdl, records }), &payload);
+                let floor = quorate_core::consistency::GarbageFloor::ZERO;
+                let append = Append { epoch, group, vdl, floor, records };
+                self.give(ToSegment::Append(append), &payload);
             }
             Step::Crash => {
                 self.file.submitted.borrow_mut().clear();
@@ -92,11 +96,17 @@ impl World {
                     self.last = after.get();
                 }
                 let history = self.history.clone();
-                self.give(ToSegment::Install(Install { group, history, end: Lsn::ZERO }), &[]);
+                let genesis = Membership::genesis(QuorumSet::AURORA);
+                let membership = genesis.adopted_by(history.epoch());
+                let install = Install { group, history, end: Lsn::ZERO, tip: None, membership };
+                self.give(ToSegment::Install(install), &[]);
             }
             Step::Seal => {
                 self.counter += 1;
-                self.give(ToSegment::Seal(Seal { epoch: epoch(self.counter), group }), &[]);
+                self.give(
+                    ToSegment::Seal(Seal { epoch: epoch(self.counter), group, at: None }),
+                    &[],
+                );
             }
             Step::Sync => {
                 if let Some(through) = self.file.sync() {
@@ -169,7 +179,12 @@ fn only_the_last_acknowledgement_is_sent() {
         log.effects.clear();
         SegmentEffect::SendWriter {
             to: epoch(counter),
-            message: ToWriter::Ack { epoch: epoch(counter), scl },
+            message: ToWriter::Ack {
+                epoch: epoch(counter),
+                incarnation: Incarnation::new(0),
+                number: 0,
+                scl,
+            },
         }
     };
     let mut effects = vec![ack(1, 0), ack(1, 1), ack(2, 0), ack(2, 1)];

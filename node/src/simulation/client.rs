@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::PageId;
+use quorate_core::id::{PageId, PgId};
+use quorate_core::membership::Step;
 use quorate_core::rules::Rules;
 
 use super::oracle::{AskedRead, WriteId};
+use crate::addresses::{Place, Seat};
 use crate::answer::{Answer, Outcome, answer};
 use crate::config::VolumeId;
 use crate::env::simulated::{ProcessId, SimulatedEnvironment, World};
@@ -19,6 +21,7 @@ use crate::volume::driver::VolumeDriver;
 use crate::volume::{
     Command, Committed, Consistency, Opened, PageImage, PageVersion, VolumeConfig, VolumeError,
 };
+use crate::wire::members::{Stepped, VolumeMembers};
 
 /// How long a recovery may take before the writer gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,12 +59,14 @@ impl<R: Rules> Client<R> {
         machine: usize,
         volume: VolumeId,
         segments: Vec<Vec<SocketAddr>>,
+        joined: &[Seat],
     ) -> io::Result<Self> {
         let (process, environment) = world.spawn(machine);
         // Never full: it would make this one thread wait for itself.
         let commands = Arc::new(Mailbox::new(4 * UNDER_WAY_MAX));
         let (reply, opening) = answer();
-        let config = VolumeConfig { volume, segments, patience: PATIENCE };
+        let joined = joined.iter().map(|seat| (PgId::new(0), *seat)).collect();
+        let config = VolumeConfig { joined, ..VolumeConfig::new(volume, segments, PATIENCE) };
         let driver =
             VolumeDriver::start_under(rules, environment, config, Arc::clone(&commands), reply)?;
         Ok(Self {
@@ -129,6 +134,16 @@ impl<R: Rules> Client<R> {
 
     pub(super) fn is_idle(&self) -> bool {
         self.writes.is_empty() && self.reads.is_empty()
+    }
+
+    /// Returns who the members of the volume are, as the writer sees them, once it is open.
+    pub(super) fn members(&self) -> Option<VolumeMembers> {
+        self.driver.members()
+    }
+
+    /// Takes a step of a membership change.
+    pub(super) fn take_step(&mut self, group: PgId, step: Step, place: Option<Place>) -> Stepped {
+        self.driver.take_step(group, step, place)
     }
 
     pub(super) fn write(&mut self, id: WriteId, pages: Vec<PageImage>) {

@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{PageId, PgId, Position};
+use quorate_core::id::{Incarnation, PageId, PgId, Position, SegmentId};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::rules::Rules;
 
 use super::client::{Client, Told};
 use super::faults::Undo;
 use super::oracle::{Objection, Oracle};
+use super::repair::Rebuilding;
 use super::round::Phase;
 use super::{Failure, Mutant, Options, Report, seconds};
+use crate::addresses::{Place, Seat};
 use crate::config::{NodeConfig, VolumeId};
 use crate::driver::{Node, NodeError};
 use crate::env::simulated::random::{Random, mix, nanoseconds};
@@ -68,6 +70,8 @@ pub(super) struct Slot<R: Rules> {
     pub(super) up: Option<(ProcessId, Box<Node<SimulatedEnvironment, R>>)>,
     /// Whether a sync of it is going to fail.
     pub(super) is_failing: bool,
+    /// Which segment it serves.
+    pub(super) id: SegmentId,
 }
 
 /// A simulated cluster.
@@ -94,6 +98,12 @@ pub(super) struct Cluster<R: Rules> {
     pub(super) rotten: Option<usize>,
     /// Whether it has not started since.
     pub(super) is_rot_unread: bool,
+    /// The disk that is to take the place of a lost one.
+    pub(super) rebuilding: Option<Rebuilding>,
+    /// How many disks were lost.
+    pub(super) disks: u32,
+    /// Where those are that have joined: what whoever starts a writer knows.
+    pub(super) joined: Vec<Seat>,
     takeovers: u64,
     story: VecDeque<String>,
 }
@@ -110,7 +120,10 @@ impl<R: Rules> Cluster<R> {
             end: nanoseconds(options.duration),
             world,
             random: Random::new(mix(!options.seed)),
-            nodes: (0..NODES).map(|_| Slot { up: None, is_failing: false }).collect(),
+            nodes: Position::first(NODES)
+                .map(|position| SegmentId { position, incarnation: Incarnation::new(0) })
+                .map(|id| Slot { up: None, is_failing: false, id })
+                .collect(),
             clients: Vec::new(),
             oracle: Oracle::default(),
             phase: Phase::default(),
@@ -122,6 +135,9 @@ impl<R: Rules> Cluster<R> {
             impaired: [0; NODES],
             rotten: None,
             is_rot_unread: false,
+            rebuilding: None,
+            disks: 0,
+            joined: Vec::new(),
             takeovers: 0,
             story: VecDeque::new(),
         }
@@ -276,7 +292,9 @@ impl<R: Rules> Cluster<R> {
     /// Starts a node on what its disk holds.
     pub(super) fn start_node(&mut self, node: usize) -> Result<(), Objection> {
         let unsound = |what: &str| format!("node {node} can't start: {what}");
-        let position = Position::new(node).ok_or_else(|| unsound("no such position"))?;
+        let id = self.nodes.get(node).map(|slot| slot.id);
+        let SegmentId { position, incarnation } = id.ok_or_else(|| unsound("no such position"))?;
+        let own = Place { incarnation, revision: 0, address: address(node) };
         let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, LIMITS)
             .map_err(|_| unsound("no such geometry"))?;
         self.world.with(|state| state.power_on(node));
@@ -288,6 +306,8 @@ impl<R: Rules> Cluster<R> {
             volume: volume(),
             group: PgId::new(0),
             position,
+            joined: vec![Seat { position, place: own }],
+            incarnation,
             geometry,
         };
         let rules = self.rules;
@@ -313,8 +333,15 @@ impl<R: Rules> Cluster<R> {
     /// Starts a writer process on some machine of a writer; returns it.
     pub(super) fn start_client(&mut self) -> Result<ProcessId, Objection> {
         let machine = NODES.saturating_add(self.random.index(ZONES.len() - NODES));
-        let client = Client::start(self.rules, &self.world, machine, volume(), vec![segments()])
-            .map_err(|error| format!("a writer can't start: {error}"))?;
+        let client = Client::start(
+            self.rules,
+            &self.world,
+            machine,
+            volume(),
+            vec![segments()],
+            &self.joined,
+        )
+        .map_err(|error| format!("a writer can't start: {error}"))?;
         let process = client.process;
         self.tell(&format!("writer process {} starts on machine {machine}", process.number()));
         self.clients.push(client);

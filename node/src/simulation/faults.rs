@@ -27,8 +27,8 @@ const LASTS_MIN: Duration = Duration::from_millis(5);
 const LASTS_MAX: Duration = Duration::from_millis(600);
 
 /// How many kinds of faults are drawn from, without blackouts and with them.
-const KINDS: u64 = 25;
-const KINDS_ALL: u64 = 27;
+const KINDS: u64 = 27;
+const KINDS_ALL: u64 = 29;
 
 /// The most writer processes at a time.
 const CLIENTS_MAX: usize = 4;
@@ -87,13 +87,15 @@ impl<R: Rules> Cluster<R> {
                 self.take_over()?;
             }
             24 => self.rot(node),
+            25 => self.lose_disk(node),
+            26 => self.kill_newcomer(),
             _ => self.black_out()?,
         }
         Ok(())
     }
 
     /// Returns whether these nodes may fail too.
-    fn may_fail(&self, nodes: &[usize]) -> bool {
+    pub(super) fn may_fail(&self, nodes: &[usize]) -> bool {
         let is_down = |node: &usize| {
             nodes.contains(node) || self.impaired.get(*node).is_some_and(|count| *count > 0)
         };
@@ -104,7 +106,7 @@ impl<R: Rules> Cluster<R> {
         is_new && (0..3).any(is_within)
     }
 
-    fn impair(&mut self, nodes: &[usize]) {
+    pub(super) fn impair(&mut self, nodes: &[usize]) {
         for node in nodes {
             if let Some(count) = self.impaired.get_mut(*node) {
                 *count = count.saturating_add(1);
@@ -183,7 +185,9 @@ impl<R: Rules> Cluster<R> {
                 self.repair(&[node]);
             }
         }
-        assert!(self.impaired.iter().all(|count| *count == 0), "a fault that nobody has ended");
+        let is_over = |(node, count): (usize, &u32)| *count == self.standing_faults(node);
+        let is_over = self.impaired.iter().enumerate().all(is_over);
+        assert!(is_over, "a fault that nobody has ended");
         Ok(())
     }
 }
@@ -197,7 +201,7 @@ impl<R: Rules> Cluster<R> {
         }
     }
 
-    fn bring_down(&mut self, nodes: &[usize], how: Crash) {
+    pub(super) fn bring_down(&mut self, nodes: &[usize], how: Crash) {
         self.impair(nodes);
         for node in nodes {
             let (fault, word) = match how {
@@ -246,14 +250,12 @@ impl<R: Rules> Cluster<R> {
     /// Ends a node if it is up, and damages durable bytes of its log: at most one copy at a time is
     /// damaged, until its peers have repaired it.
     fn rot(&mut self, node: usize) {
-        if let Some(other) = self.rotten
-            && let Some(slot) = self.nodes.get(other)
-            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
-        {
-            self.rotten = None;
-        }
+        self.look_for_rot();
         // Damage that no start has met could be undone by more of it.
-        if self.is_rot_unread || self.rotten.is_some_and(|other| other != node) {
+        if self.rebuilding.is_some()
+            || self.is_rot_unread
+            || self.rotten.is_some_and(|other| other != node)
+        {
             return;
         }
         let how = if self.random.chance(500) { Crash::Kill } else { Crash::Power };
@@ -263,6 +265,16 @@ impl<R: Rules> Cluster<R> {
             self.tell(&format!("the log of node {node} is damaged"));
             self.rotten = Some(node);
             self.is_rot_unread = true;
+        }
+    }
+
+    /// Looks whether the node whose log was damaged is repaired.
+    pub(super) fn look_for_rot(&mut self) {
+        if let Some(other) = self.rotten
+            && let Some(slot) = self.nodes.get(other)
+            && slot.up.as_ref().is_some_and(|(_, running)| !running.status().impaired)
+        {
+            self.rotten = None;
         }
     }
 

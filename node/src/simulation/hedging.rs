@@ -78,9 +78,10 @@ fn reads_stay_fast_beside_a_hung_and_a_slow_segment() {
         let status = steady.volume.status().unwrap();
         assert!(status.reads_hedged > 0, "{shown}");
         assert!(status.reads_hedged <= count as u64 / 20 + 16, "{status:?}");
-        // At most two a second for each of the two.
+        // At most two a second for each of the two, and now and then one of a segment that was
+        // slow by chance.
         let seconds = steady.now() / nanoseconds(Duration::from_secs(1)) + 1;
-        assert!(status.reads_probed <= 4 * seconds, "{status:?}");
+        assert!(status.reads_probed <= 4 * seconds + 2, "{status:?}");
         // Strict reads take the same way.
         let strict = read(&mut steady, 300, Consistency::Strict);
         assert!(strict[299] < nanoseconds(Duration::from_millis(150)), "{strict:?}");

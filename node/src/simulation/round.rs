@@ -55,6 +55,7 @@ impl<R: Rules> Cluster<R> {
     /// Looks how far the round is; returns whether the run is over.
     pub(super) fn look(&mut self) -> Result<bool, Objection> {
         self.world.with(|state| state.set_alarm(nanoseconds(LOOK_AFTER), LOOK));
+        self.tend();
         let now = self.now();
         match self.phase {
             Phase::Faulty { until } if now < until => Ok(false),
@@ -115,7 +116,7 @@ impl<R: Rules> Cluster<R> {
         self.phase = Phase::Healing { since, auditor, writes, pages };
         let is_done = writes == AUDIT_WRITES && pages == PAGES;
         let is_idle = self.clients.get(index).is_some_and(super::client::Client::is_idle);
-        Ok(is_done && is_idle && self.laggards(index).is_empty())
+        Ok(is_done && is_idle && self.is_whole() && self.laggards(index).is_empty())
     }
 
     /// Returns the nodes that lack something of what the writer has written.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
-use quorate_core::id::{PageId, PgId, Position};
+use quorate_core::id::{Incarnation, PageId, PgId, Position};
 use quorate_core::quorum::QuorumSet;
 
 use crate::answer::{Answer, Outcome, answer};
@@ -61,6 +61,8 @@ impl Steady {
                 volume: VOLUME,
                 group: PgId::new(0),
                 position: Position::new(node).unwrap(),
+                joined: Vec::new(),
+                incarnation: Incarnation::new(0),
                 geometry,
             };
             (process, Node::start(environment, config).unwrap().0)
@@ -69,7 +71,7 @@ impl Steady {
         let (writer, environment) = world.spawn(WRITER);
         let commands = Arc::new(Mailbox::new(1 << 12));
         let (reply, opening) = answer();
-        let config = VolumeConfig { volume: VOLUME, segments: vec![segments], patience: BOUND };
+        let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
         let volume =
             VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
         let mut steady = Self { world, nodes, writer, volume, commands, alarms: 0 };

@@ -153,9 +153,11 @@ impl Field {
                     groups: 1,
                     group: 0,
                     position: position.index(),
+                    incarnation: 0,
                     directory: ".".into(),
                     listen,
                     peers: reached,
+                    members: Vec::new(),
                 };
                 file::write(&config, comment, &node)?;
             }

@@ -83,7 +83,14 @@ impl Session {
                 Ok(if is_write { Step::Refused(refusal) } else { Step::Told { waiting: 0 } })
             }
             Ok((_, Outcome::Status(status))) => Ok(Step::Told { waiting: status.writes_waiting }),
-            Ok((_, Outcome::Page(_))) => Err(TortureError::Confused),
+            Ok((
+                _,
+                Outcome::Members(_)
+                | Outcome::Opened(..)
+                | Outcome::Page(_)
+                | Outcome::Reader(_)
+                | Outcome::Stepped(_),
+            )) => Err(TortureError::Confused),
             Err(ClientError::TimedOut(_)) => Err(TortureError::Stuck { doing: "writing" }),
             Err(_) => Ok(Step::Gone),
         }
@@ -166,7 +173,15 @@ impl Session {
             match self.client.receive() {
                 Ok((_, Outcome::Page(version))) => book.check(version.page, &version.bytes)?,
                 Ok((_, Outcome::Refused(_))) => return Ok(false),
-                Ok((_, Outcome::Written(_) | Outcome::Status(_))) => {
+                Ok((
+                    _,
+                    Outcome::Members(_)
+                    | Outcome::Opened(..)
+                    | Outcome::Reader(_)
+                    | Outcome::Status(_)
+                    | Outcome::Stepped(_)
+                    | Outcome::Written(_),
+                )) => {
                     return Err(TortureError::Confused);
                 }
                 Err(ClientError::TimedOut(_)) => {

@@ -43,6 +43,7 @@ impl Bounds {
             Refusal::Annulled { .. }
             | Refusal::Behind { .. }
             | Refusal::BeyondLimit { .. }
+            | Refusal::Collected { .. }
             | Refusal::Conflict { .. }
             | Refusal::EpochAhead { .. }
             | Refusal::Fenced { .. }

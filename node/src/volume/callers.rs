@@ -1,10 +1,14 @@
-//! The clients of a writer process: who is connected, what they ask, and how much at once.
+//! The clients of a writer or reader process, and the readers of a writer: who is connected, what
+//! they ask, and how much at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use quorate_core::id::ReaderId;
+use quorate_core::message::FromReader;
 
 use super::reply::Outbox;
 use crate::clock::Moment;
@@ -30,26 +34,57 @@ const GREETING_MAX: Duration = Duration::from_secs(5);
 /// operating system finds out whether its machine is still there.
 const STUCK_MAX: Duration = Duration::from_secs(30);
 
+/// How long a client that has asked nothing may stay when there is no place for another one.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// The most clients accepted before those that are connected have their turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
 /// The most requests taken from one client before the others have their turn.
-pub(super) const REQUESTS_PER_TURN: usize = 64;
+pub(crate) const REQUESTS_PER_TURN: usize = 64;
 
-/// A client.
+/// Who a caller is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum CallerRole {
+    Client,
+    Reader(ReaderId),
+    Unknown,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Admits {
+    /// Clients of a reader process.
+    Clients,
+    /// Clients and readers of a writer process.
+    ClientsAndReaders,
+}
+
+/// A client or a reader.
 #[derive(Debug)]
 struct Caller<S> {
     connection: Connection<S>,
-    is_greeted: bool,
+    role: CallerRole,
     since: Moment,
     /// How many bytes had moved when it was last looked at, and since when there are so many, or
     /// nothing waits.
     moved: (u64, Moment),
+    /// When it last had something to say, or to be told.
+    active: Moment,
     /// Requests without a reply.
     requests: usize,
 }
 
 impl<S: Stream> Caller<S> {
+    const fn is_greeted(&self) -> bool {
+        !matches!(self.role, CallerRole::Unknown)
+    }
+
+    const fn new(connection: Connection<S>, now: Moment) -> Self {
+        let moved = (0, now);
+        Self { connection, role: CallerRole::Unknown, since: now, moved, active: now, requests: 0 }
+    }
+
     fn is_paused(&self) -> bool {
         self.requests >= REQUESTS_MAX || self.connection.backlog() > BACKLOG_BYTES_MAX
     }
@@ -57,16 +92,19 @@ impl<S: Stream> Caller<S> {
     /// Returns whether the connection is worth keeping.
     fn is_alive(&mut self, now: Moment) -> bool {
         let moved = self.connection.moved();
+        if moved != self.moved.0 || self.requests > 0 {
+            self.active = now;
+        }
         if moved != self.moved.0 || self.connection.backlog() == 0 {
             self.moved = (moved, now);
         }
-        let is_late = !self.is_greeted && now.since(self.since) >= GREETING_MAX;
+        let is_late = !self.is_greeted() && now.since(self.since) >= GREETING_MAX;
         !is_late && now.since(self.moved.1) < STUCK_MAX
     }
 
     /// Returns when it won't be any more, if nothing happens.
     fn deadline(&self) -> Option<Moment> {
-        let greeting = (!self.is_greeted).then(|| self.since.after(GREETING_MAX));
+        let greeting = (!self.is_greeted()).then(|| self.since.after(GREETING_MAX));
         let stuck = (self.connection.backlog() > 0).then(|| self.moved.1.after(STUCK_MAX));
         greeting.into_iter().chain(stuck).min()
     }
@@ -80,7 +118,8 @@ impl<S: Stream> Caller<S> {
 
 /// Everybody who is connected; nobody as long as nobody is listened to.
 #[derive(Debug)]
-pub(super) struct Callers<L, S> {
+pub(crate) struct Callers<L, S> {
+    admits: Admits,
     listener: Option<(Token, L)>,
     /// Whether somebody may be waiting to be accepted.
     is_accepting: bool,
@@ -89,16 +128,19 @@ pub(super) struct Callers<L, S> {
     busy: BTreeSet<Token>,
 }
 
-/// One request with the bytes that came beside it.
+/// What a caller wants.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) request: ClientRequest,
-    pub(super) bytes: Vec<u8>,
+pub(crate) enum Asked {
+    /// A message of a reader.
+    OfReader(ReaderId, FromReader),
+    /// A request of a client with the bytes that came beside it.
+    Request { request: ClientRequest, bytes: Vec<u8> },
 }
 
 impl<L, S: Stream> Callers<L, S> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new(admits: Admits) -> Self {
         Self {
+            admits,
             listener: None,
             is_accepting: false,
             callers: BTreeMap::new(),
@@ -107,7 +149,7 @@ impl<L, S: Stream> Callers<L, S> {
     }
 
     /// Takes clients at `address` from now on.
-    pub(super) fn listen<E>(&mut self, env: &mut E, address: SocketAddr) -> io::Result<()>
+    pub(crate) fn listen<E>(&mut self, env: &mut E, address: SocketAddr) -> io::Result<()>
     where
         E: Environment<Listener = L, Stream = S>,
     {
@@ -116,7 +158,7 @@ impl<L, S: Stream> Callers<L, S> {
     }
 
     /// Takes what an event said, if it is about the listener or a client.
-    pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+    pub(crate) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
         if self.listener.as_ref().is_some_and(|(listener, _)| *listener == token) {
             self.is_accepting = true;
         }
@@ -127,7 +169,7 @@ impl<L, S: Stream> Callers<L, S> {
     }
 
     /// Accepts those who wait, and hangs up on those who don't say who they are.
-    pub(super) fn accept<E>(&mut self, env: &mut E)
+    pub(crate) fn accept<E>(&mut self, env: &mut E)
     where
         E: Environment<Listener = L, Stream = S>,
     {
@@ -147,10 +189,8 @@ impl<L, S: Stream> Callers<L, S> {
                 Err(_) => continue,
             };
             let connection = Connection::new(stream);
-            let moved = (0, now);
-            let mut caller =
-                Caller { connection, is_greeted: false, since: now, moved, requests: 0 };
-            if self.callers.len() >= CALLERS_MAX {
+            let mut caller = Caller::new(connection, now);
+            if self.callers.len() >= CALLERS_MAX && !self.make_room(now) {
                 // Written at once or not at all: nothing is kept for it.
                 caller.send(&Envelope::Refused(HelloRefusal::Full), &[]);
                 caller.connection.ready(false, true);
@@ -161,8 +201,22 @@ impl<L, S: Stream> Callers<L, S> {
         }
     }
 
+    /// Hangs up on the client that has been idle longest, so that nobody who only stays keeps
+    /// others out; `false` when none has been for long enough.
+    fn make_room(&mut self, now: Moment) -> bool {
+        let is_idle = |token: &Token, caller: &Caller<S>| {
+            let is_quiet = caller.requests == 0 && caller.connection.backlog() == 0;
+            is_quiet && !self.busy.contains(token) && now.since(caller.active) >= IDLE_MAX
+        };
+        let idle = self.callers.iter().filter(|(token, caller)| is_idle(token, caller));
+        let longest = idle.min_by_key(|(_, caller)| caller.active).map(|(token, _)| *token);
+        let Some(token) = longest else { return false };
+        self.hang_up(token);
+        true
+    }
+
     /// Returns the callers that may have something to read and may ask.
-    pub(super) fn busy(&mut self) -> Vec<Token> {
+    pub(crate) fn busy(&mut self) -> Vec<Token> {
         let callers = &self.callers;
         self.busy.retain(|token| callers.contains_key(token));
         let may_ask = |token: &&Token| callers.get(token).is_some_and(|caller| !caller.is_paused());
@@ -170,7 +224,7 @@ impl<L, S: Stream> Callers<L, S> {
     }
 
     /// Returns the next request of a client; `None` when it has none now or has to wait.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
         token: Token,
         volume: VolumeId,
@@ -183,23 +237,39 @@ impl<L, S: Stream> Callers<L, S> {
                     self.busy.remove(&token);
                     return None;
                 }
-                Ok(Some(Frame { envelope: Envelope::FromClient(request), payload }))
-                    if caller.is_greeted =>
+                Ok(Some(Frame { envelope: Envelope::FromClient(request), payload: bytes }))
+                    if caller.role == CallerRole::Client =>
                 {
                     caller.requests = caller.requests.saturating_add(1);
-                    return Some(Asked { request, bytes: payload });
+                    return Some(Asked::Request { request, bytes });
                 }
-                Ok(Some(Frame { envelope: Envelope::Hello(hello), .. })) if !caller.is_greeted => {
-                    match refuse(&hello, volume) {
-                        None => {
-                            caller.is_greeted = true;
-                            caller.send(&Envelope::ClientWelcome(welcome), &[]);
+                Ok(Some(Frame { envelope, .. }))
+                    if let CallerRole::Reader(reader) = caller.role =>
+                {
+                    match envelope {
+                        Envelope::FromReader(message) => {
+                            return Some(Asked::OfReader(reader, message));
                         }
-                        Some(refusal) => {
-                            caller.send(&Envelope::Refused(refusal), &[]);
-                            self.hang_up(token);
-                        }
+                        // It asks whether anybody is there; what readers are told every second
+                        // answers it.
+                        Envelope::StatusRequest => {}
+                        Envelope::Hello(_)
+                        | Envelope::Refused(_)
+                        | Envelope::Seats(_)
+                        | Envelope::Status(_)
+                        | Envelope::ToSegment(_)
+                        | Envelope::ToWriter(_)
+                        | Envelope::Welcome(_)
+                        | Envelope::ClientWelcome(_)
+                        | Envelope::FromClient(_)
+                        | Envelope::ToClient(_)
+                        | Envelope::ToReader(_) => self.hang_up(token),
                     }
+                }
+                Ok(Some(Frame { envelope: Envelope::Hello(hello), .. }))
+                    if !caller.is_greeted() =>
+                {
+                    self.greet(token, &hello, volume, welcome);
                 }
                 Ok(Some(_)) => self.hang_up(token),
                 Err(error) => {
@@ -213,6 +283,50 @@ impl<L, S: Stream> Callers<L, S> {
         }
     }
 
+    fn greet(&mut self, token: Token, hello: &Hello, volume: VolumeId, welcome: ClientWelcome) {
+        let role = match hello.role {
+            _ if hello.volume != volume => Err(HelloRefusal::WrongVolume { volume }),
+            Role::Client => Ok(CallerRole::Client),
+            Role::Reader { reader } if self.admits == Admits::ClientsAndReaders => {
+                // Its former connection, if it has not ended yet, is of no use.
+                self.hang_up_on(reader);
+                Ok(CallerRole::Reader(reader))
+            }
+            Role::Observer | Role::Reader { .. } | Role::Segment { .. } | Role::Writer { .. } => {
+                Err(HelloRefusal::NoSegment)
+            }
+        };
+        let Some(caller) = self.callers.get_mut(&token) else { return };
+        match role {
+            Ok(role) => {
+                caller.role = role;
+                caller.send(&Envelope::ClientWelcome(welcome), &[]);
+            }
+            Err(refusal) => {
+                caller.send(&Envelope::Refused(refusal), &[]);
+                self.hang_up(token);
+            }
+        }
+    }
+
+    /// Queues a frame for a reader, if it is connected and there is room.
+    pub(crate) fn send_reader(&mut self, reader: ReaderId, frame: &Arc<Vec<u8>>) {
+        let is_it = |caller: &&mut Caller<S>| caller.role == CallerRole::Reader(reader);
+        if let Some(caller) = self.callers.values_mut().find(is_it)
+            && caller.connection.backlog() <= BACKLOG_BYTES_MAX
+        {
+            caller.connection.send(Arc::clone(frame));
+        }
+    }
+
+    /// Ends the connection of a reader, if it has one.
+    pub(crate) fn hang_up_on(&mut self, reader: ReaderId) {
+        let is_it = |caller: &Caller<S>| caller.role == CallerRole::Reader(reader);
+        let tokens = self.callers.iter().filter(|(_, caller)| is_it(caller));
+        let tokens: Vec<Token> = tokens.map(|(token, _)| *token).collect();
+        tokens.into_iter().for_each(|token| self.hang_up(token));
+    }
+
     fn hang_up(&mut self, token: Token) {
         if let Some(mut caller) = self.callers.remove(&token) {
             let _ = caller.connection.flush();
@@ -222,7 +336,7 @@ impl<L, S: Stream> Callers<L, S> {
 
     /// Puts answers on their connections and writes what there is room for. Those who have hung up
     /// get nothing.
-    pub(super) fn deliver(&mut self, outbox: &mut Outbox) {
+    pub(crate) fn deliver(&mut self, outbox: &mut Outbox) {
         for (token, reply, bytes) in outbox.replies.drain(..) {
             if let Some(caller) = self.callers.get_mut(&token) {
                 caller.requests = caller.requests.saturating_sub(1);
@@ -238,27 +352,20 @@ impl<L, S: Stream> Callers<L, S> {
     }
 
     /// Returns whether every answer has been written.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.callers.values().all(|caller| caller.connection.backlog() == 0)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.callers.len()
     }
 
     /// Returns when something is to be done next, if ever; `now` when somebody waits who may ask.
-    pub(super) fn deadline(&self, now: Moment, may_ask: bool) -> Option<Moment> {
+    pub(crate) fn deadline(&self, now: Moment, may_ask: bool) -> Option<Moment> {
         let waits = |token: &Token| self.callers.get(token).is_some_and(|who| !who.is_paused());
         if self.is_accepting || (may_ask && self.busy.iter().any(waits)) {
             return Some(now);
         }
         self.callers.values().filter_map(Caller::deadline).min()
     }
-}
-
-fn refuse(hello: &Hello, volume: VolumeId) -> Option<HelloRefusal> {
-    if hello.volume != volume {
-        return Some(HelloRefusal::WrongVolume { volume });
-    }
-    (hello.role != Role::Client).then_some(HelloRefusal::NoSegment)
 }

@@ -10,13 +10,15 @@ use quorate_core::effect::{WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId, Position, SegmentSet};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::StepRefusal;
 use quorate_core::message::{ToSegment, ToWriter};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::writer::Writer;
 
+use super::backlog::Backlog;
 use super::bounds::Bounds;
-use super::callers::Callers;
+use super::callers::{Admits, Callers};
 use super::check::encode;
 use super::flow::Peer;
 use super::gathered::Gathered;
@@ -24,22 +26,28 @@ use super::points::Points;
 use super::reads::Reads;
 use super::recovery::Recovery;
 use super::reply::{Outbox, Reply, Waiter};
-use super::{Command, Committed, Opened, PageImage, VolumeConfig, VolumeError};
+use super::{Command, Committed, Opened, VolumeConfig, VolumeError};
+use crate::addresses::AddressBook;
 use crate::clock::Moment;
 use crate::env::{Environment, Event};
 use crate::frontier::Frontier;
-use crate::link::{Link, LinkEvent};
+use crate::link::LinkEvent;
 use crate::mailbox::Mailbox;
 use crate::wire::client::ClientWelcome;
-use crate::wire::{Envelope, Frame, Hello, Role};
+use crate::wire::{Envelope, Frame};
 
+mod backtracking;
 mod issuing;
+mod members;
 mod pulse;
 mod reaching;
+mod readers;
 mod reports;
 mod serving;
 
+use backtracking::Going;
 use pulse::Pulse;
+use readers::Leases;
 
 /// The most payload bytes that are not durable yet; above that, writes wait.
 const FLYING_BYTES_MAX: usize = 16 << 20;
@@ -49,9 +57,6 @@ const COMMANDS_PER_TURN: usize = 4096;
 
 /// The most reads under way.
 const READS_MAX: usize = 1024;
-
-/// The most writes that wait for room.
-const WRITES_MAX: usize = 1024;
 
 /// How long after the last advance of the VDL an idle writer tells it to the segments.
 const PUBLISH_AFTER: Duration = Duration::from_millis(10);
@@ -72,6 +77,13 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// Commands taken from the mailbox that wait for room.
     waiting: VecDeque<Command>,
     frontier: Arc<Frontier>,
+    instance: InstanceId,
+    /// By group: where its segments are.
+    books: Vec<AddressBook>,
+    /// A segment that is asked whether it is there, before it joins.
+    candidate: Option<(PgId, Position)>,
+    /// Why the writer has refused a step.
+    step_refused: Option<StepRefusal>,
     peers: Vec<Peer<E::Stream>>,
     phase: Phase,
     writer: Option<Writer<R>>,
@@ -83,9 +95,11 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// The LSNs at or under this one are used up.
     used: Lsn,
     /// Writes that wait for room.
-    writes: VecDeque<(Vec<PageImage>, Reply<Committed>)>,
+    writes: Backlog,
     /// Writes under way, by consistency point.
     commits: VecDeque<(Committed, Reply<Committed>)>,
+    /// Where the volume is going, if it is.
+    going: Option<Going>,
     reads: Reads,
     bounds: Bounds,
     /// Why no write can become durable, until one does.
@@ -102,6 +116,8 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     /// How many writes of this process were answered since commands were last taken.
     answered: usize,
     pulse: Pulse,
+    /// Of the readers that are registered.
+    leases: Leases,
     advanced: Moment,
     /// Peers that may have something to read, by index.
     busy: BTreeSet<usize>,
@@ -149,17 +165,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     ) -> io::Result<Self> {
         let instance = InstanceId::new(env.random()?);
         let now = env.now();
-        let volume = config.volume;
-        let role = Role::Writer { instance };
-        let mut peers = Vec::new();
-        for (group, segments) in (0..).map(PgId::new).zip(&config.segments) {
-            for (position, address) in Position::first(segments.len()).zip(segments) {
-                let hello = Hello { volume, group, position, role };
-                peers.push(Peer::new(group, position, Link::new(*address, hello, now), now));
-            }
-        }
+        let books = members::books(&mut env, &config)?;
         let until = now.after(config.patience);
-        Ok(Self {
+        let mut driver = Self {
             phase: Phase::Recovering(Recovery::new(instance, until, now, reply)),
             env,
             rules,
@@ -167,19 +175,24 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             commands,
             waiting: VecDeque::new(),
             frontier: Arc::new(Frontier::new()),
-            peers,
+            instance,
+            books,
+            candidate: None,
+            step_refused: None,
+            peers: Vec::new(),
             writer: None,
             effects: Vec::new(),
             payloads: BTreeMap::new(),
             flying_bytes: 0,
             gathered: Gathered::default(),
             used: Lsn::ZERO,
-            writes: VecDeque::new(),
+            writes: Backlog::default(),
             commits: VecDeque::new(),
+            going: None,
             reads: Reads::default(),
             bounds: Bounds::default(),
             is_full: None,
-            callers: Callers::new(),
+            callers: Callers::new(Admits::ClientsAndReaders),
             outbox: Outbox::default(),
             welcome: None,
             recovery_point: Vdl::ZERO,
@@ -187,11 +200,14 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             publish: None,
             answered: 0,
             pulse: Pulse::default(),
+            leases: Leases::new(now),
             advanced: now,
             busy: BTreeSet::new(),
             incoming: Vec::new(),
             from: None,
-        })
+        };
+        driver.seat_peers();
+        Ok(driver)
     }
 
     /// Does what can be done now and waits for events once; `false` when it is all over.
@@ -201,6 +217,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// [`VolumeDriver::turn`], waiting for events no longer than until `latest`.
     fn turn_within(&mut self, latest: Option<Moment>) -> bool {
+        let was_over = self.over().is_some();
         if !self.take_commands() {
             return false;
         }
@@ -214,6 +231,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let mut deadline = self.deadline().into_iter().chain(latest).min();
         // Without room, it is an answer of a segment that wakes this loop, and not a command.
         if self.has_room() && !self.commands.doze() {
+            deadline = Some(self.env.now());
+        }
+        // Whoever turns this loop has to hear that it has stopped: nothing else may ever happen.
+        if !was_over && self.over().is_some() {
             deadline = Some(self.env.now());
         }
         if let Err(error) = self.env.wait(deadline, &mut events) {
@@ -267,6 +288,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Command::Read { page, consistency, reply } => {
                 self.take_read(page, consistency, Reply::Waiter(reply));
             }
+            Command::Backtrack { target, reply } => {
+                self.take_backtrack(target, Reply::Waiter(reply));
+            }
             Command::Write { pages, reply } => self.take_write(pages, Reply::Waiter(reply)),
         }
     }
@@ -295,14 +319,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                         self.reads.lost((group, position), self.env.now());
                     }
                     Some(LinkEvent::Frame(frame)) => self.take_frame(index, *frame),
-                    Some(LinkEvent::Up(welcome)) => {
-                        peer.welcome = Some(welcome);
-                        peer.catch_up(self.env.now());
-                        if let Phase::Recovering(recovery) = &mut self.phase {
-                            recovery.hear(welcome.status.heard);
-                        }
-                        self.step(WriterInput::Resend { group, to: position });
+                    Some(LinkEvent::UpToWriter(_)) => {
+                        let now = self.env.now();
+                        peer.link.fail(&mut self.env, now);
                     }
+                    Some(LinkEvent::Up(welcome)) => self.meet(index, &welcome),
                 }
             }
         }
@@ -311,6 +332,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     fn take_frame(&mut self, index: usize, frame: Frame) {
         let now = self.env.now();
         let Some(peer) = self.peers.get_mut(index) else { return };
+        if let Envelope::Seats(seats) = &frame.envelope {
+            return self.take_seats(seats);
+        }
         let Envelope::ToWriter(message) = frame.envelope else {
             // Nobody asked for anything else.
             peer.link.fail(&mut self.env, now);
@@ -336,6 +360,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             }
             ToWriter::Ack { .. }
             | ToWriter::Confirmed { .. }
+            | ToWriter::Located { .. }
             | ToWriter::Read { .. }
             | ToWriter::Refused { .. }
             | ToWriter::Sealed { .. } => {}
@@ -362,6 +387,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             match effect {
                 WriterEffect::Report(report) => self.take_report(report),
                 WriterEffect::Send { group, to, message } => self.send(group, to, message),
+                WriterEffect::SendReader { to, message } => self.send_reader(to, message),
             }
         }
         self.effects = effects;
@@ -433,12 +459,14 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             self.resend(now);
         }
         if matches!(self.phase, Phase::Open) {
+            self.tick_going(now);
             self.issue_writes();
             self.issue_reads(now);
             if self.publish.is_some_and(|at| at <= now) {
                 self.publish = None;
                 self.step(WriterInput::Publish);
             }
+            self.tick_readers(now);
         }
     }
 
@@ -458,10 +486,22 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         let may_ask = self.is_serving() && self.has_room();
         let callers = self.is_serving().then(|| self.callers.deadline(self.env.now(), may_ask));
-        [recovery, stall, peers, self.publish, self.reads.deadline(), callers.flatten()]
-            .into_iter()
-            .flatten()
-            .min()
+        let is_open = matches!(self.phase, Phase::Open);
+        let readers = self.leases.deadline().filter(|_| is_open);
+        let going = self.going.as_ref().and_then(Going::deadline).filter(|_| is_open);
+        [
+            going,
+            recovery,
+            stall,
+            peers,
+            self.publish,
+            self.reads.deadline(),
+            callers.flatten(),
+            readers,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Returns how many bytes are queued for the segment that takes least.

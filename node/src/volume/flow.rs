@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_core::id::{PgId, Position};
+use quorate_core::id::{Incarnation, PgId, Position};
 
 use crate::clock::Moment;
 use crate::link::{self, Link};
@@ -27,6 +27,7 @@ const _: () = assert!(wire::ENVELOPE_BYTES_MAX + wire::PAYLOAD_BYTES_MAX < 16 <<
 pub(super) struct Peer<S> {
     pub(super) group: PgId,
     pub(super) position: Position,
+    pub(super) incarnation: Incarnation,
     pub(super) link: Link<S>,
     pub(super) welcome: Option<Welcome>,
     flow: Flow,
@@ -50,9 +51,14 @@ enum Flow {
 }
 
 impl<S: crate::env::Stream> Peer<S> {
-    pub(super) fn new(group: PgId, position: Position, link: Link<S>, now: Moment) -> Self {
+    pub(super) fn new(
+        (group, position): (PgId, Position),
+        incarnation: Incarnation,
+        link: Link<S>,
+        now: Moment,
+    ) -> Self {
         let flow = Flow::CatchingUp { again: now };
-        Self { group, position, link, welcome: None, flow }
+        Self { group, position, incarnation, link, welcome: None, flow }
     }
 
     /// Returns whether records may be sent to the segment.

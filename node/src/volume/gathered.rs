@@ -49,6 +49,7 @@ impl Gathered {
             && waiting.takes(to, &append, bytes, batch_max)
         {
             waiting.append.vdl = waiting.append.vdl.max(append.vdl);
+            waiting.append.floor = waiting.append.floor.max(append.floor);
             waiting.append.records.extend(append.records);
             waiting.bytes = waiting.bytes.saturating_add(bytes);
             return None;
@@ -86,7 +87,7 @@ impl Waiting {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use quorate_core::consistency::Vdl;
+    use quorate_core::consistency::{GarbageFloor, Vdl};
 
     use super::*;
     use crate::testing::{epoch, record};
@@ -95,7 +96,8 @@ mod tests {
 
     fn append(counter: u64, lsns: std::ops::RangeInclusive<u64>) -> Append {
         let records = lsns.map(|lsn| record(lsn, lsn - 1, counter, b"bytes")).collect();
-        Append { epoch: epoch(counter), group: GROUP, vdl: Vdl::ZERO, records }
+        let floor = GarbageFloor::ZERO;
+        Append { epoch: epoch(counter), group: GROUP, vdl: Vdl::ZERO, floor, records }
     }
 
     fn all() -> SegmentSet {

@@ -70,6 +70,17 @@ impl Points {
         self.known.push_back(cpl);
     }
 
+    /// Forgets those at or above `lsn`: the volume goes there.
+    pub(super) fn forget_above(&mut self, lsn: Lsn) {
+        let kept = self.known.partition_point(|known| *known < lsn);
+        self.known.truncate(kept);
+    }
+
+    /// Returns the oldest consistency point at which may still be read.
+    pub(super) fn oldest(&self) -> Option<Lsn> {
+        self.known.front().copied()
+    }
+
     /// Returns `lsn` as a read point.
     pub(super) fn find(&self, lsn: Lsn, vdl: Vdl) -> Result<ReadPoint, PointError> {
         let Some(point) = ReadPoint::earlier(vdl, lsn) else {
@@ -108,6 +119,18 @@ mod tests {
         let (lsn, oldest) = (Lsn::new(4), Lsn::new(5));
         assert_eq!(find(4, 12), Err(PointError::Forgotten { lsn, oldest }));
         assert_eq!(find(12, 8), Err(PointError::Ahead { lsn: Lsn::new(12), vdl: vdl(8) }));
+    }
+
+    /// A point that a backtrack has left must not be read at as if it were still there.
+    #[test]
+    fn points_that_were_left_are_forgotten() {
+        let mut points = Points::default();
+        [5, 8, 12].map(Lsn::new).into_iter().for_each(|cpl| points.remember(cpl));
+        points.forget_above(Lsn::new(8));
+        points.remember(Lsn::new(8));
+        assert_eq!(points.oldest(), Some(Lsn::new(5)));
+        assert!(points.find(Lsn::new(8), vdl(8)).is_ok());
+        assert!(points.find(Lsn::new(12), vdl(20)).is_err());
     }
 
     /// A writer that lives long must not remember without bound.

@@ -312,6 +312,12 @@ impl Reads {
         self.confirming = None;
     }
 
+    /// Returns the lowest read point that a read under way has named.
+    pub(super) fn lowest(&self) -> Option<Lsn> {
+        let named = self.waiting.values().filter_map(|read| read.read_point);
+        named.map(ReadPoint::lsn).min()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

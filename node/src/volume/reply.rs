@@ -3,7 +3,7 @@
 
 use quorate_core::id::Ticket;
 
-use super::{Committed, PageVersion, VolumeError};
+use super::{Committed, Opened, PageVersion, VolumeError};
 use crate::answer::Promise;
 use crate::env::Token;
 use crate::wire::client::{Answer, ClientRefusal, ClientReply, PageSum};
@@ -22,12 +22,12 @@ pub(super) enum Reply<T> {
 
 /// Answers for callers that aren't on their connections yet.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
-    pub(super) replies: Vec<(Token, ClientReply, Vec<u8>)>,
+pub(crate) struct Outbox {
+    pub(crate) replies: Vec<(Token, ClientReply, Vec<u8>)>,
 }
 
 /// What can be answered to a caller.
-pub(super) trait IntoAnswer {
+pub(crate) trait IntoAnswer {
     /// Returns the answer with the bytes that go beside it.
     fn into_answer(self) -> (Answer, Vec<u8>);
 }
@@ -35,6 +35,13 @@ pub(super) trait IntoAnswer {
 impl IntoAnswer for Committed {
     fn into_answer(self) -> (Answer, Vec<u8>) {
         (Answer::Written(self), Vec::new())
+    }
+}
+
+impl IntoAnswer for Opened {
+    fn into_answer(self) -> (Answer, Vec<u8>) {
+        let Self { epoch, recovery_point, .. } = self;
+        (Answer::Opened { epoch, recovery_point }, Vec::new())
     }
 }
 

@@ -9,8 +9,11 @@ use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::{PageId, PgId, Position, SEGMENTS_MAX, Ticket};
 use quorate_core::list;
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
 use serde::{Deserialize, Serialize};
 
+use super::members::{Stepped, VolumeMembers};
+use crate::addresses::Place;
 use crate::payload::{PAGE_BYTES_MAX, PayloadError};
 use crate::volume::{Committed, Consistency, PointError, VolumeError};
 
@@ -105,6 +108,22 @@ pub enum Question {
         #[serde(deserialize_with = "list::deserialize")]
         pages: Vec<PageSum>,
     },
+    /// Who the members of the volume's groups are, and which change is under way.
+    Members,
+    /// A step of a membership change.
+    Step {
+        /// The group.
+        group: PgId,
+        /// The step.
+        step: Step,
+        /// Where the segment that joins by it is.
+        place: Option<Place>,
+    },
+    /// Go back to this consistency point, or forward again.
+    Backtrack {
+        /// The point.
+        target: Lsn,
+    },
 }
 
 /// The answer to one request.
@@ -128,12 +147,25 @@ pub enum Answer {
         /// The LSN of its last record, `None` for a page never written.
         lsn: Option<Lsn>,
     },
+    /// How the reader is, if it is one that was asked.
+    Reader(ReaderStatus),
     /// The request is refused.
     Refused(ClientRefusal),
     /// How the writer is.
     Status(Box<WriterStatus>),
     /// The write is durable for good.
     Written(Committed),
+    /// The members of the volume's groups.
+    Members(VolumeMembers),
+    /// What became of a step.
+    Stepped(Stepped),
+    /// The volume is open where it was to go.
+    Opened {
+        /// The epoch.
+        epoch: VolumeEpoch,
+        /// The point.
+        recovery_point: Vdl,
+    },
 }
 
 /// Why a writer process can't do what a client asks.
@@ -151,6 +183,14 @@ pub enum ClientRefusal {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// There is no consistency point to go to.
+    #[error(
+        "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
+    )]
+    NoPoint {
+        /// The nearest one under it.
+        nearest: Lsn,
+    },
     /// The number space is used up.
     #[error("the volume's log has no positions left: copy it into a new volume")]
     OutOfLsns,
@@ -169,9 +209,39 @@ pub enum ClientRefusal {
     /// The read point isn't one.
     #[error(transparent)]
     Point(#[from] PointError),
+    /// A point above the end, and not on a branch that was left.
+    #[error(
+        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
+         forward again only until something is written"
+    )]
+    PointAhead,
+    /// A point under the garbage floor.
+    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    PointDiscarded {
+        /// The lowest point that there still is.
+        floor: Lsn,
+    },
+    /// A reader was asked for what only the writer does.
+    #[error(
+        "this is a reader: it reads as of its own point, or of an LSN that it waits for (`--min`). \
+         Ask the writer for anything else"
+    )]
+    Reader,
     /// The writer is ending. A write under way may or may not take effect.
     #[error("the writer is ending; the outcome of writes under way is unknown. Start it again")]
     Stopped,
+    /// No segment could answer a read in time.
+    #[error(
+        "no segment could answer in time: those that have the page are down, or have discarded \
+         versions that this reader needs since its writer took it for dead. Ask again"
+    )]
+    Unanswered,
+    /// The volume has gone to another point of its log meanwhile, or is about to.
+    #[error(
+        "the volume goes to another point of its log; a write under way may or may not be part of \
+         it. Read what is there, and ask again"
+    )]
+    WentElsewhere,
 }
 
 impl From<VolumeError> for ClientRefusal {
@@ -180,6 +250,10 @@ impl From<VolumeError> for ClientRefusal {
             VolumeError::BatchRefused => Self::BatchRefused,
             VolumeError::Empty => Self::Empty,
             VolumeError::LogFull => Self::LogFull,
+            VolumeError::NoPoint { nearest } => Self::NoPoint { nearest },
+            VolumeError::PointAhead => Self::PointAhead,
+            VolumeError::PointDiscarded { floor } => Self::PointDiscarded { floor },
+            VolumeError::WentElsewhere => Self::WentElsewhere,
             VolumeError::OutOfLsns => Self::OutOfLsns,
             VolumeError::Overtaken { by } => Self::Overtaken { by },
             VolumeError::Oversized => Self::Oversized,
@@ -201,6 +275,25 @@ pub struct ClientWelcome {
     pub geometry: VolumeGeometry,
     /// The writer's epoch.
     pub epoch: VolumeEpoch,
+}
+
+/// How a reader is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReaderStatus {
+    /// The epoch of the writer that registered it.
+    pub epoch: VolumeEpoch,
+    /// Its reads see every commit at or under this point.
+    pub vdl: Vdl,
+    /// The lowest point at which it still reads.
+    pub floor: ReadPoint,
+    /// Whether a stream goes on without a gap, as far as it knows.
+    pub is_following: bool,
+    /// How many streams have begun.
+    pub streams: u64,
+    /// How many pages it has in memory.
+    pub pages: u64,
+    /// Reads without an answer.
+    pub reads_under_way: u64,
 }
 
 /// How a writer is.
@@ -294,14 +387,14 @@ mod tests {
     /// The bytes of a version are fixed: clients and writers of it must understand each other.
     #[test]
     fn the_bytes_of_a_request_are_as_they_were() {
-        assert_eq!(crate::wire::PROTOCOL_VERSION, 2);
+        assert_eq!(crate::wire::PROTOCOL_VERSION, 3);
         let bytes = encode(&write(&[(7, b"redo")]), &[b"redo"]).unwrap();
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex, GOLDEN_WRITE);
     }
 
     const GOLDEN_WRITE: &str = "\
-        515254010200000028000000040000008a2486af08000000010000000000000002000000010000000000\
+        5152540103000000280000000400000020d0e80b08000000010000000000000002000000010000000000\
         000007000000000000000400000028e6c87b7265646f";
 
     /// A page above its bound must be refused before anybody keeps it.

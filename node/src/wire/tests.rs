@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use quorate_core::message::{Append, Pull};
 
+use quorate_core::consistency::GarbageFloor;
+
 use super::*;
 use crate::testing::{epoch, record};
 
@@ -18,7 +20,8 @@ fn hello() -> Envelope {
 fn append(payloads: &[&[u8]]) -> Envelope {
     let records = (1..).zip(payloads).map(|(lsn, bytes)| record(lsn, lsn - 1, 1, bytes)).collect();
     let vdl = Vdl::ZERO;
-    let message = Append { epoch: epoch(1), group: PgId::new(0), vdl, records };
+    let floor = GarbageFloor::ZERO;
+    let message = Append { epoch: epoch(1), group: PgId::new(0), vdl, floor, records };
     Envelope::ToSegment(ToSegment::Append(message))
 }
 
@@ -46,20 +49,20 @@ fn a_frame_comes_back_as_it_was_sent() {
 /// The bytes of a version are fixed: nodes of the same version must understand each other.
 #[test]
 fn the_bytes_of_a_frame_are_as_they_were() {
-    assert_eq!(PROTOCOL_VERSION, 2);
+    assert_eq!(PROTOCOL_VERSION, 3);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(&encode(&hello(), &[]).unwrap()), GOLDEN_HELLO);
     assert_eq!(hex(&encode(&append(&[b"redo"]), &[b"redo"]).unwrap()), GOLDEN_APPEND);
 }
 
 const GOLDEN_HELLO: &str = "\
-    51525401020000001d0000000000000071c294af0000000008070605040302010900000003020000\
+    51525401030000001d0000000000000081277d160000000008070605040302010900000003020000\
     000b0a000000000000";
 const GOLDEN_APPEND: &str = "\
-    515254010200000069000000040000007e65c4780400000000000000010000000000000007000000\
-    00000000000000000000000000000000010000000000000001000000000000000100000000000000\
-    07000000000000000000000000000000000000000000000000000000010000000000000001040000\
-    0086b034447265646f";
+    51525401030000007100000004000000c55a189c0400000000000000010000000000000007000000\
+    00000000000000000000000000000000000000000000000001000000000000000100000000000000\
+    01000000000000000700000000000000000000000000000000000000000000000000000001000000\
+    00000000010400000086b034447265646f";
 
 /// A flipped bit must never come through, wherever it is.
 #[test]
@@ -124,7 +127,9 @@ fn a_value_is_decoded_whole_or_not_at_all() {
 fn foreign_payloads_are_refused() {
     let bytes = encode(&append(&[b"redo"]), &[b"REDO"]).unwrap();
     assert!(matches!(decode(&bytes), Err(WireError::Payload(PayloadError::Checksum { .. }))));
-    let pull = Pull { group: PgId::new(0), history: epoch(1), scl: Scl::ZERO, beyond: Vec::new() };
+    let (base, through, beyond) = (Lsn::ZERO, Lsn::ZERO, Vec::new());
+    let pull =
+        Pull { group: PgId::new(0), history: epoch(1), scl: Scl::ZERO, base, through, beyond };
     let bytes = encode(&Envelope::ToSegment(ToSegment::Pull(pull)), &[b"stowaway"]).unwrap();
     assert!(matches!(decode(&bytes), Err(WireError::Payload(PayloadError::Length { .. }))));
 }

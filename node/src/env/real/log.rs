@@ -9,12 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use self::directory::{Directory, RealDirectory};
-use self::files::{Keep, Reader, Writer, is_log};
+use self::files::{Keep, Reader, Writer, is_first, is_log};
 use self::layout::Layout;
+use self::making::Blank;
 use self::preparing::Preparing;
 use super::RealWaker;
 use crate::clock::{Clock, Moment};
-use crate::env::{Event, LogFile, LogFileError, NOTE_AFTER, Waker};
+use crate::env::{Event, KeepNote, LogFile, LogFileError, NOTE_AFTER, Waker};
 use crate::format::Note;
 use crate::handover::{Claim, Handover};
 use crate::mailbox::Mailbox;
@@ -23,6 +24,7 @@ mod blocks;
 mod directory;
 mod files;
 mod layout;
+mod making;
 mod preparing;
 mod replacing;
 
@@ -82,15 +84,18 @@ struct Appender {
 }
 
 impl Appender {
-    fn append(&mut self, group: &[Vec<u8>], note: &Note) -> io::Result<()> {
+    fn append(&mut self, group: &[Vec<u8>], last: &Last) -> io::Result<()> {
         if std::mem::replace(&mut self.has_failed, true) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let now = self.clock.now();
         let is_recent = self.noted.is_some_and(|noted| now.since(noted) < NOTE_AFTER);
-        let keep = if is_recent { Keep::Near } else { Keep::NearAndFar };
-        self.writer.append(group, note, keep)?;
-        if !is_recent {
+        let keep = match last.keep {
+            KeepNote::NowAndThen if is_recent => Keep::Near,
+            KeepNote::Always | KeepNote::NowAndThen => Keep::NearAndFar,
+        };
+        self.writer.append(group, &last.note, keep)?;
+        if keep == Keep::NearAndFar {
             self.noted = Some(now);
         }
         self.has_failed = false;
@@ -103,6 +108,7 @@ impl Appender {
 struct Last {
     number: u64,
     note: Note,
+    keep: KeepNote,
 }
 
 /// Where a log's threads report to.
@@ -147,6 +153,9 @@ impl RealLog {
             return Err(LogFileError::Gone);
         }
         let reader = Reader::open(directory.clone(), Layout::STANDARD, header)?;
+        if !directory.names()?.iter().any(|name| is_first(name)) {
+            return Err(LogFileError::FirstFileGone);
+        }
         if lock.metadata()?.len() == 0 {
             (&lock).write_all(HAS_LOG)?;
             lock.sync_all()?;
@@ -157,8 +166,9 @@ impl RealLog {
 
     /// Starts the threads that write and prepare.
     fn start(&self) -> io::Result<Writing> {
-        let supply =
-            Preparing::start(self.directory.clone(), Layout::STANDARD, self.reports.clone())?;
+        let blank = Blank { header: &[], salt: self.reader.salt() };
+        let (directory, reports) = (self.directory.clone(), self.reports.clone());
+        let supply = Preparing::start(directory, Layout::STANDARD, blank, reports)?;
         let writer = self.reader.writer(supply)?;
         let appender = Appender { writer, clock: Clock::start(), noted: None, has_failed: false };
         let appender = Arc::new(Mutex::new(appender));
@@ -198,17 +208,17 @@ impl Writing {
             self.submissions.offer();
             return None;
         }
-        let Claim::Mine(Last { number, note }) = self.submissions.claim(&mut self.group) else {
+        let Claim::Mine(last) = self.submissions.claim(&mut self.group) else {
             return None;
         };
         let begun = self.clock.now();
-        let appended = appender.append(&self.group, &note);
+        let appended = appender.append(&self.group, &last);
         if self.clock.now().since(begun) > OWN_WRITE_MAX {
             self.others = OTHERS_WRITES;
         }
         self.group.clear();
         self.submissions.release();
-        Some(appended.map(|()| number))
+        Some(appended.map(|()| last.number))
     }
 }
 
@@ -225,6 +235,10 @@ impl LogFile for RealLog {
         self.reader.notes()
     }
 
+    fn has_newest_note(&self, durable: u64) -> bool {
+        self.reader.has_newest_note(durable)
+    }
+
     fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
         self.reader.settle(doubtful, length)
     }
@@ -233,7 +247,7 @@ impl LogFile for RealLog {
         self.reader.replace(kept, frame, note)
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, keep: KeepNote) {
         if self.writing.is_none() {
             match self.start() {
                 Ok(writing) => self.writing = Some(writing),
@@ -245,7 +259,7 @@ impl LogFile for RealLog {
         }
         if let Some(writing) = &self.writing {
             // A thread that is gone has reported its failure.
-            writing.submissions.add(frame, Last { number, note });
+            writing.submissions.add(frame, Last { number, note, keep });
         }
     }
 
@@ -275,11 +289,11 @@ fn write_all(
     reports: &Reports,
 ) -> io::Result<()> {
     let mut group = Vec::new();
-    while let Some(Last { number: through, note }) = submissions.exchange(&mut group) {
-        appender.lock().unwrap_or_else(PoisonError::into_inner).append(&group, &note)?;
+    while let Some(last) = submissions.exchange(&mut group) {
+        appender.lock().unwrap_or_else(PoisonError::into_inner).append(&group, &last)?;
         group.clear();
         submissions.release();
-        if !reports.send(Event::Durable { through }) {
+        if !reports.send(Event::Durable { through: last.number }) {
             return Ok(());
         }
     }

@@ -1,6 +1,8 @@
 //! The disk of one machine: a page cache above sectors that a crash may lose or tear.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::random::Random;
@@ -21,6 +23,8 @@ const SLOW_FACTOR: u64 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     file: Option<File>,
+    /// Small files, each written whole and durable at once.
+    pub(super) kept: BTreeMap<PathBuf, Vec<u8>>,
     pub(super) is_slow: bool,
     /// Whether the next sync fails.
     pub(super) is_failing: bool,
@@ -96,6 +100,12 @@ impl Disk {
     /// Returns the notes beside the log.
     pub(super) fn notes(&self) -> Vec<Note> {
         self.file.as_ref().map(|file| file.notes.clone()).unwrap_or_default()
+    }
+
+    /// Returns an empty disk in the place of this one.
+    pub(super) fn replaced(&self) -> Self {
+        let generation = self.generation.saturating_add(1);
+        Self { generation, is_lying: self.is_lying, ..Self::default() }
     }
 
     /// Cuts the log and makes what is left durable.

@@ -442,6 +442,17 @@ impl State {
 
 /// Disks.
 impl State {
+    pub(super) fn disk(&mut self, machine: usize) -> Option<&mut Disk> {
+        self.machines.get_mut(machine).map(|machine| &mut machine.disk)
+    }
+
+    /// Loses everything on the disk of a machine on which nothing runs.
+    pub(crate) fn lose_disk(&mut self, machine: usize) {
+        let Some(machine) = self.machines.get_mut(machine) else { return };
+        machine.disk = machine.disk.replaced();
+        self.trace.fire(Fault::DiskLost);
+    }
+
     pub(super) fn open_log(&mut self, machine: usize, header: &[u8]) -> Option<u64> {
         self.machines.get_mut(machine)?.disk.open(header)
     }

@@ -40,6 +40,8 @@ faults! {
     ClockPause = "clock_pause",
     /// A connection was reset.
     ConnectionReset = "connection_reset",
+    /// A node lost its disk with everything on it, and another one took its place.
+    DiskLost = "disk_lost",
     /// A process was stopped while the world went on (SIGSTOP).
     Freeze = "freeze",
     /// Bytes came to an end of a connection whose machine had lost power without a word.
@@ -52,6 +54,8 @@ faults! {
     OneWay = "one_way",
     /// A machine lost power.
     PowerLoss = "power_loss",
+    /// A disk that took the place of a lost one has become a member.
+    Rebuilt = "rebuilt",
     /// A call was refused although somebody listens.
     Refused = "refused",
     /// After a power loss a later sector is there and an earlier one is not.

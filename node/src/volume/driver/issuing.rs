@@ -15,19 +15,19 @@ use crate::payload;
 impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     /// Gives LSNs to as many waiting writes as there is room for.
     pub(super) fn issue_writes(&mut self) {
-        while let Some((pages, _)) = self.writes.front() {
+        while let Some(write) = self.writes.first() {
             let Some(writer) = &self.writer else { return };
-            if pages.len() as u64 > writer.geometry().limits().allocation_max {
-                if let Some((_, reply)) = self.writes.pop_front() {
+            let pages = write.pages.len() as u64;
+            if pages > writer.geometry().limits().allocation_max {
+                if let Some(reply) = self.writes.take() {
                     reply.send(Err(VolumeError::Oversized), &mut self.outbox);
                 }
                 continue;
             }
-            let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
             let has_room = self.flying_bytes == 0
-                || self.flying_bytes.saturating_add(bytes) <= FLYING_BYTES_MAX;
+                || self.flying_bytes.saturating_add(write.bytes()) <= FLYING_BYTES_MAX;
             // Above the allowance it would be throttled: the VDL has to advance first.
-            if !has_room || writer.allowance().is_none_or(|most| most < pages.len() as u64) {
+            if !has_room || writer.allowance().is_none_or(|most| most < pages) {
                 return;
             }
             if self.issue_write().is_none() {
@@ -43,7 +43,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         // A checksum covers the LSN, so the driver has to know what the writer will allocate.
         let mut lsn = writer.tail().unwrap_or_default().max(self.used);
         let first = lsn.plus(1)?;
-        let (pages, _) = self.writes.front_mut()?;
+        let pages = &mut self.writes.first_mut()?.pages;
         let mut changes = Vec::with_capacity(pages.len());
         for PageImage { page, bytes } in pages.drain(..) {
             lsn = lsn.plus(1)?;

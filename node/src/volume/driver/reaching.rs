@@ -5,6 +5,7 @@ use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
 use super::super::check::{Shape, is_history_full, shape};
+use super::super::flow::Peer;
 use super::super::{Unavailable, VolumeError};
 use super::{Phase, STALL, VolumeDriver};
 use crate::clock::Moment;
@@ -37,7 +38,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for peer in &mut self.peers {
             peer.catch_up(now);
         }
-        self.writer = Some(Writer::open_under(self.rules, epoch, geometry, &mut self.effects));
+        let known = self.known_memberships(&geometry);
+        self.writer = Some(self.next_writer(epoch, geometry, &known));
+        self.seat_peers();
         self.carry_out();
     }
 
@@ -46,8 +49,11 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             .peers
             .iter()
             .find_map(|peer| peer.link.refusal().map(|refusal| (peer.link.address(), refusal)));
+        let reached = || self.peers.iter().filter(|peer| peer.link.is_up());
+        let is_impaired = |peer: &&Peer<E::Stream>| peer.welcome.is_some_and(|w| w.status.impaired);
         Unavailable {
-            reached: self.peers.iter().filter(|peer| peer.link.is_up()).count(),
+            reached: reached().count(),
+            impaired: reached().filter(is_impaired).count(),
             segments: self.peers.len(),
             refusal,
         }

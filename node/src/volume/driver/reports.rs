@@ -5,9 +5,8 @@ use quorate_core::effect::{CommandRefusal, Report};
 use quorate_core::id::{PgId, Position};
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
-use quorate_core::writer::Writer;
 
-use super::super::{Committed, VolumeError};
+use super::super::{Committed, Opened, VolumeError};
 use super::{PUBLISH_AFTER, Phase, VolumeDriver};
 use crate::clock::Moment;
 use crate::env::Environment;
@@ -21,17 +20,26 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Opened { vdl, through } => {
                 self.used = through;
                 self.recovery_point = vdl;
-                self.frontier.advance(vdl.lsn());
+                if self.going.is_some() {
+                    self.frontier.go_to(vdl.lsn());
+                } else {
+                    self.frontier.advance(vdl.lsn());
+                }
                 self.points.remember(vdl.lsn());
                 self.reads.reach(vdl, now);
                 let phase = std::mem::replace(&mut self.phase, Phase::Open);
                 if let (Phase::Recovering(recovery), Some(writer)) = (phase, &self.writer) {
-                    let epoch = writer.epoch();
-                    recovery.succeed(epoch, vdl, *writer.geometry());
+                    let (epoch, geometry) = (writer.epoch(), *writer.geometry());
+                    let attempts = recovery.attempts;
+                    recovery.succeed(epoch, vdl, geometry);
                     self.welcome_as(epoch);
+                    self.arrive(Opened { epoch, recovery_point: vdl, geometry, attempts });
                 }
                 self.advanced = now;
                 self.publish = Some(now);
+                // The garbage floor doesn't move before the writer is told what to keep.
+                self.hold();
+                self.seat_peers();
             }
             Report::Overtaken { by } => match &mut self.phase {
                 Phase::Recovering(recovery) => {
@@ -54,10 +62,13 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             Report::Refused(CommandRefusal::OutOfLsns) => self.give_up(VolumeError::OutOfLsns),
             Report::Refused(CommandRefusal::HistoryFull) => self.give_up(VolumeError::HistoryFull),
             Report::Rejected { group, from, refusal } => self.rejected(group, from, &refusal),
-            // Commands are given only when they can be carried out.
-            Report::Refused(_) => {}
+            Report::Refused(CommandRefusal::Step(refusal)) => self.step_refused = Some(refusal),
+            // Other commands are given only when they can be carried out, but for one.
+            Report::Located { ticket, backtrack } => self.go(ticket, backtrack),
+            Report::Refused(refusal) => self.refused_to_go(refusal),
+            Report::Settled { .. } => self.seat_peers(),
             Report::Written { first, cpl } => {
-                if let Some((_, reply)) = self.writes.pop_front() {
+                if let Some(reply) = self.writes.take() {
                     self.points.remember(cpl);
                     self.commits.push_back((Committed { first, cpl }, reply));
                 }
@@ -79,7 +90,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
     }
@@ -100,9 +111,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         }
         self.pulse.reached(vdl.lsn(), now);
         self.reads.reach(vdl, now);
-        let vcl = self.writer.as_ref().and_then(Writer::vcl).map(|vcl| vcl.lsn());
+        // A reader that begins to follow gets what is above the VDL, also what is on its quorum.
         while let Some(first) = self.payloads.first_entry()
-            && Some(*first.key()) <= vcl
+            && *first.key() <= vdl.lsn()
         {
             self.flying_bytes = self.flying_bytes.saturating_sub(first.remove().len());
         }
@@ -121,9 +132,10 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         for (_, reply) in self.commits.drain(..) {
             reply.send(Err(error), &mut self.outbox);
         }
-        for (_, reply) in self.writes.drain(..) {
+        while let Some(reply) = self.writes.take() {
             reply.send(Err(error), &mut self.outbox);
         }
+        self.end_going(Err(error));
         self.reads.fail(error, &mut self.outbox);
         self.payloads.clear();
         self.peers.clear();

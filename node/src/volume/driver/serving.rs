@@ -14,12 +14,12 @@ use super::super::callers::{Asked, REQUESTS_PER_TURN};
 use super::super::check::refuse;
 use super::super::reply::Reply;
 use super::super::{Committed, Consistency, PageImage, PageVersion, VolumeError};
-use super::{Phase, READS_MAX, VolumeDriver, WRITES_MAX};
+use super::{Phase, READS_MAX, VolumeDriver};
 use crate::clock::Moment;
 use crate::env::{Environment, Token};
 use crate::wire::client::{
-    Answer, ClientRefusal, ClientReply, ClientWelcome, GroupStatus, Question, SegmentView,
-    WriterStatus, cut,
+    Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, Question,
+    SegmentView, WriterStatus, cut,
 };
 
 impl<E: Environment, R: Rules> VolumeDriver<E, R> {
@@ -60,7 +60,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
 
     /// Returns whether another command can be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.writes.len() < WRITES_MAX && self.reads.len() < READS_MAX
+        self.writes.has_room() && self.reads.len() < READS_MAX
     }
 
     /// Returns whether clients are served; those who come before that wait.
@@ -83,20 +83,34 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 let asked = self.callers.next(token, volume, welcome);
                 let Some(asked) = asked else { break };
-                self.take_request(token, asked);
+                match asked {
+                    Asked::OfReader(reader, message) => self.take_from_reader(reader, message),
+                    Asked::Request { request, bytes } => self.take_request(token, request, &bytes),
+                }
             }
         }
     }
 
-    fn take_request(&mut self, token: Token, asked: Asked) {
-        let ticket = asked.request.ticket;
-        match asked.request.question {
+    fn take_request(&mut self, token: Token, request: ClientRequest, bytes: &[u8]) {
+        let ticket = request.ticket;
+        match request.question {
             Question::Read { page, consistency } => {
                 self.take_read(page, consistency, Reply::Caller { token, ticket });
             }
+            Question::Backtrack { target } => {
+                self.take_backtrack(target, Reply::Caller { token, ticket });
+            }
+            Question::Members => self.tell_members(token, ticket),
             Question::Status => self.tell_status(token, ticket),
+            Question::Step { group, step, place } => {
+                let answer = match self.over() {
+                    Some(error) => Answer::Refused(error.into()),
+                    None => Answer::Stepped(self.take_step(group, step, place)),
+                };
+                self.outbox.replies.push((token, ClientReply { ticket, answer }, Vec::new()));
+            }
             Question::Write { pages } => {
-                let pages = cut(&pages, &asked.bytes)
+                let pages = cut(&pages, bytes)
                     .map(|(sum, bytes)| PageImage { page: sum.page, bytes: bytes.to_vec() })
                     .collect();
                 self.take_write(pages, Reply::Caller { token, ticket });
@@ -138,7 +152,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     pub(super) fn take_write(&mut self, pages: Vec<PageImage>, reply: Reply<Committed>) {
         match self.over().or(self.is_full).or_else(|| refuse(&pages)) {
             Some(error) => reply.send(Err(error), &mut self.outbox),
-            None => self.writes.push_back((pages, reply)),
+            None => self.writes.add(pages, reply),
         }
     }
 

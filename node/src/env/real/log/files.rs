@@ -9,11 +9,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
-use std::ops::Range;
 
 use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
 use super::layout::{Layout, Place};
+use super::making::{Blank, UNFINISHED, extend, prepare};
 use super::replacing::{self, Contents};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
@@ -21,11 +21,8 @@ use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SL
 /// one, so that its header can tell its version.
 const OLD_NAME: &str = "segment.log";
 
-/// What the name of a file ends with that isn't whole yet.
-const UNFINISHED: &str = ".new";
-
 /// The highest number that a file's name takes. So many of the longest files are 60 TiB.
-const INDEX_MAX: u32 = 999_999;
+pub(super) const INDEX_MAX: u32 = 999_999;
 
 /// How many bytes are written, read or synced at once while a file is prepared, searched or cut: a
 /// sync of the log that comes meanwhile waits no longer than for these.
@@ -56,75 +53,25 @@ pub(super) fn is_log(name: &OsStr) -> bool {
     name == OLD_NAME || index(name).is_some() || replacing::is_mark(name)
 }
 
-/// Makes the file with this number, with `header` at its beginning and zeros behind it. A crash at
-/// any time leaves all of it or nothing that has its name.
-///
-/// # Errors
-/// As the operating system reports them, and [`io::ErrorKind::Interrupted`] when `is_over` says so.
-/// What was made so far is gone again, as far as possible: a full disk gets its space back.
-pub(super) fn prepare<D: Directory>(
-    directory: &D,
-    layout: &Layout,
-    index: u32,
-    header: &[u8],
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<D::File> {
-    if index > INDEX_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let name = name(index);
-    let unfinished = format!("{name}{UNFINISHED}");
-    let make = || {
-        let file = directory.create(&unfinished)?;
-        if !file.reserve(layout.file_bytes(index))? {
-            extend(&file, layout.block, 0..layout.file_bytes(index), is_over)?;
-        }
-        file.sync()?;
-        if !header.is_empty() {
-            file.write_at(0, header)?;
-            file.sync()?;
-        }
-        Ok(file)
-    };
-    let file = make().inspect_err(|_: &io::Error| {
-        let _ = directory.remove(&unfinished);
-    })?;
-    directory.rename(&unfinished, &name)?;
-    directory.sync()?;
-    Ok(file)
-}
-
-/// Writes zeros at `place`. Not durable before a sync.
-pub(super) fn extend<F: DirectoryFile>(
-    file: &F,
-    block: usize,
-    place: Range<u64>,
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    let longest = chunk(place.end.saturating_sub(place.start));
-    let mut zeros = Blocks::default();
-    zeros.clear(longest);
-    zeros.add_zeros(longest);
-    let mut at = place.start;
-    while at < place.end {
-        if is_over() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let length = chunk(place.end.saturating_sub(at));
-        let piece = zeros.bytes().get(..length).unwrap_or(&[]);
-        if at.is_multiple_of(block as u64) && piece.len().is_multiple_of(block) {
-            file.write_ahead(at, piece)?;
-        } else {
-            file.write_at(at, piece)?;
-        }
-        at = at.saturating_add(piece.len() as u64);
-    }
-    Ok(())
+/// Returns whether a file of this name begins a log, of this version or an earlier one.
+pub(super) fn is_first(name: &OsStr) -> bool {
+    name == OLD_NAME || index(name) == Some(0)
 }
 
 /// Returns `bytes`, at most a chunk.
 pub(super) fn chunk(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)
+}
+
+/// A whole slot of a file that has its full length.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// The number of the file.
+    index: u32,
+    /// Which of the file's slots.
+    number: u64,
+    bytes: [u8; SLOT_BYTES],
+    note: Note,
 }
 
 /// A log that is read and, at the start, cut.
@@ -138,8 +85,8 @@ pub(super) struct Reader<D: Directory> {
     count: u32,
     length: u64,
     notes: Vec<Note>,
-    /// The slots of `notes`: number of the file, offset in it, bytes.
-    slots: Vec<(u32, u64, [u8; SLOT_BYTES])>,
+    /// The slots of `notes`.
+    slots: Vec<Slot>,
     salt: u64,
     /// The number of the next slot.
     sequence: u64,
@@ -167,7 +114,8 @@ impl<D: Directory> Reader<D> {
         if indices.is_empty() && is_old {
             files.push(directory.open(OLD_NAME)?);
         } else if indices.is_empty() {
-            files.push(Some(prepare(&directory, &layout, 0, header, &|| false)?));
+            let salt = format::decode_header(header).map_or(0, |(identity, _)| identity.salt);
+            files.push(Some(prepare(&directory, &layout, 0, Blank { header, salt }, &|| false)?));
         }
         let count = indices.last().map_or(1, |last| last.saturating_add(1));
         let files = RefCell::new(files);
@@ -251,18 +199,41 @@ impl<D: Directory> Reader<D> {
         let Ok((identity, _)) = format::decode_header(&header) else { return Ok(()) };
         self.salt = identity.salt;
         for index in 0..self.count {
-            for slot in 0..SLOTS {
+            let length = self.with(index, DirectoryFile::length)?.unwrap_or(0);
+            for number in 0..SLOTS {
                 let mut bytes = [0; SLOT_BYTES];
-                let at = self.layout.slot(index, slot);
+                let at = self.layout.slot(index, number);
                 self.with(index, |file| file.read_at(at, &mut bytes))?;
-                if let Some((sequence, note)) = format::decode_slot(self.salt, &bytes) {
-                    self.sequence = self.sequence.max(sequence.saturating_add(1));
-                    self.notes.push(note);
-                    self.slots.push((index, at, bytes));
+                let Some((sequence, note)) = format::decode_slot(self.salt, &bytes) else {
+                    continue;
+                };
+                self.sequence = self.sequence.max(sequence.saturating_add(1));
+                self.notes.push(note);
+                // The other slot of a file that was cut may have said more.
+                if length >= self.layout.file_bytes(index) {
+                    self.slots.push(Slot { index, number, bytes, note });
                 }
             }
         }
         Ok(())
+    }
+
+    /// As [`crate::env::LogFile::has_newest_note`] says: whether each file that may have held the
+    /// newest note still has a whole slot.
+    ///
+    /// A file's slots are written as long as it is the log's last one, and once more when the next
+    /// one is known to hold durable bytes. So the newest note is in no file before the last one of
+    /// which a slot says so itself.
+    pub(super) fn has_newest_note(&self, durable: u64) -> bool {
+        let last = self.layout.locate(durable.saturating_sub(1)).index;
+        let last = last.max(self.count.saturating_sub(1));
+        let is_used = |slot: &&Slot| slot.note.durable > self.layout.start(slot.index);
+        let first = self.slots.iter().filter(is_used).map(|slot| slot.index).max().unwrap_or(0);
+        (first..=last).all(|index| self.slots.iter().any(|slot| slot.index == index))
+    }
+
+    pub(super) const fn salt(&self) -> u64 {
+        self.salt
     }
 
     pub(super) const fn length(&self) -> u64 {
@@ -295,15 +266,29 @@ impl<D: Directory> Reader<D> {
             self.with(place.index, |file| file.write_at(place.within, &bytes))?;
             at = at.saturating_add(bytes.len() as u64);
         }
-        for (index, at, slot) in self.slots.iter().filter(|(index, ..)| *index >= first) {
-            self.with(*index, |file| file.write_at(*at, slot))?;
-        }
+        self.settle_slots(first)?;
         for index in first..self.count {
             self.with(index, DirectoryFile::sync)?;
         }
         self.length = length;
         // A file may have got its name just before a crash.
         self.directory.sync()
+    }
+
+    /// Writes the slots of the files from number `first` on once more. A slot that isn't whole gets
+    /// what the other one says, so that one of them is while the other one is written.
+    fn settle_slots(&self, first: u32) -> io::Result<()> {
+        for slot in self.slots.iter().filter(|slot| slot.index >= first) {
+            let own = slot.index;
+            let is_alone = self.slots.iter().filter(|other| other.index == own).count() == 1;
+            for number in 0..SLOTS {
+                if is_alone || number == slot.number {
+                    let at = self.layout.slot(own, number);
+                    self.with(own, |file| file.write_at(at, &slot.bytes))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the log, as [`crate::env::LogFile::replace`] says.

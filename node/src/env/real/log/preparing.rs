@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::Reports;
 use super::directory::Directory;
-use super::files::{Supply, name, prepare};
+use super::files::{Supply, name};
 use super::layout::Layout;
+use super::making::{Blank, prepare};
 use crate::env::{Event, is_full};
 
 /// How long after it found no space for a file the thread looks again.
@@ -43,13 +44,19 @@ pub(super) struct Preparing<D: Directory> {
 
 impl<D: Directory> Preparing<D> {
     /// Starts the thread.
-    pub(super) fn start(directory: D, layout: Layout, reports: Reports) -> io::Result<Self> {
+    pub(super) fn start(
+        directory: D,
+        layout: Layout,
+        blank: Blank<'static>,
+        reports: Reports,
+    ) -> io::Result<Self> {
         let (requests, incoming) = mpsc::channel();
         let (outgoing, answers) = mpsc::channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let preparer = Preparer {
             directory: directory.clone(),
             layout,
+            blank,
             requests: incoming,
             answers: outgoing,
             is_over: Arc::clone(&is_over),
@@ -139,6 +146,7 @@ impl<D: Directory> Drop for Preparing<D> {
 struct Preparer<D: Directory> {
     directory: D,
     layout: Layout,
+    blank: Blank<'static>,
     requests: mpsc::Receiver<u32>,
     answers: mpsc::Sender<Answer<D::File>>,
     is_over: Arc<AtomicBool>,
@@ -199,7 +207,7 @@ impl<D: Directory> Preparer<D> {
 
     fn prepare(&self, index: u32) -> io::Result<D::File> {
         let is_over = || self.is_over.load(Ordering::Relaxed);
-        prepare(&self.directory, &self.layout, index, &[], &is_over)
+        prepare(&self.directory, &self.layout, index, self.blank, &is_over)
     }
 
     /// A sync that fails says that something is wrong with the disk, whatever it was to sync.

@@ -16,8 +16,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 use super::directory::{Directory, DirectoryFile};
-use super::files::{chunk, extend, index, name};
+use super::files::{chunk, index, name};
 use super::layout::Layout;
+use super::making::extend;
 use crate::format::{self, Note, SLOTS};
 
 /// What the names of set aside files and of marks begin with; a number follows.

@@ -101,6 +101,30 @@ fn a_log_over_many_files_comes_back() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
+/// An idle segment's mark must tell of all that was acknowledged, however soon it comes after a
+/// note: nothing else will, for as long as nobody writes.
+#[test]
+fn a_mark_keeps_its_note_far_from_the_frames() {
+    for round in 0..5 {
+        let directory = directory("marked");
+        let mut real = Real::open(&directory);
+        real.submit(3);
+        real.settle();
+        real.submit(4);
+        real.settle();
+        let acknowledged = real.log.bytes();
+        real.log.mark(&crate::testing::promise(1)).unwrap();
+        real.settle();
+        drop(real);
+        let mut env = RealEnvironment::new().unwrap();
+        let file = env.open_log(&directory, &[]).unwrap();
+        let noted = file.notes().iter().map(|note| note.durable).max();
+        assert_eq!(noted, Some(acknowledged), "round {round}");
+        drop(file);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 /// A disk of its own for one test; gone with this value.
 struct Mounted(PathBuf);
 
@@ -188,5 +212,20 @@ fn a_deleted_log_is_not_made_anew() {
     }
     let mut env = RealEnvironment::new().unwrap();
     assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::Gone)));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// A first file that is gone must be called that, and not damaged.
+#[test]
+fn a_missing_first_file_is_named() {
+    let directory = directory("headless");
+    let mut real = Real::open(&directory);
+    real.submit(150);
+    real.settle();
+    drop(real);
+    std::fs::remove_file(directory.join("segment.000000.log")).unwrap();
+    let mut env = RealEnvironment::new().unwrap();
+    assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::FirstFileGone)));
+    assert!(!directory.join("segment.000000.log").exists());
     std::fs::remove_dir_all(directory).unwrap();
 }

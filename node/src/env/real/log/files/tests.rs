@@ -15,7 +15,7 @@ use quorate_core::image::SegmentImage;
 
 use super::*;
 use crate::disk::{OpenError, Replay, SegmentLog};
-use crate::env::{Event, LogFile};
+use crate::env::{Event, KeepNote, LogFile};
 use crate::format::SLOTS_BYTES;
 use crate::testing::{append, identity, install, payload_of, promise, record};
 
@@ -304,6 +304,10 @@ impl DirectoryFile for FragileFile {
     }
 }
 
+fn blank() -> Blank<'static> {
+    Blank { header: &[], salt: identity().salt }
+}
+
 /// Files that are prepared when they are asked for.
 #[derive(Debug)]
 struct Prompt(Fragile);
@@ -311,7 +315,7 @@ struct Prompt(Fragile);
 impl Supply<FragileFile> for Prompt {
     fn request(&mut self, index: u32) {
         if self.0.find(&name(index)).is_none() {
-            let _ = prepare(&self.0, &SMALL, index, &[], &|| false);
+            let _ = prepare(&self.0, &SMALL, index, blank(), &|| false);
         }
     }
 
@@ -322,7 +326,7 @@ impl Supply<FragileFile> for Prompt {
     fn take(&mut self, index: u32) -> io::Result<FragileFile> {
         match self.0.open(&name(index))? {
             Some(file) => Ok(file),
-            None => prepare(&self.0, &SMALL, index, &[], &|| false),
+            None => prepare(&self.0, &SMALL, index, blank(), &|| false),
         }
     }
 }
@@ -337,7 +341,7 @@ struct Direct {
 
 #[derive(Debug, Default)]
 struct Shared {
-    submitted: Vec<(u64, Vec<u8>, Note)>,
+    submitted: Vec<(u64, Vec<u8>, Note, KeepNote)>,
     writer: Option<Writer<Fragile, Prompt>>,
 }
 
@@ -373,8 +377,12 @@ impl LogFile for Direct {
         self.reader.replace(kept, frame, note)
     }
 
-    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note) {
-        self.shared.lock().unwrap().submitted.push((number, frame, note));
+    fn has_newest_note(&self, durable: u64) -> bool {
+        self.reader.has_newest_note(durable)
+    }
+
+    fn submit(&mut self, number: u64, frame: Vec<u8>, note: Note, keep: KeepNote) {
+        self.shared.lock().unwrap().submitted.push((number, frame, note, keep));
     }
 
     fn commit(&mut self) -> Option<Event> {
@@ -391,7 +399,7 @@ struct Run {
     /// The writes since the log was created.
     writes: Vec<SegmentWrite>,
     durable: usize,
-    /// Where the next group's note is kept.
+    /// Where the next groups' notes are kept, unless a mark says so.
     keep: Keep,
 }
 
@@ -434,9 +442,8 @@ impl Run {
 
     /// Writes what a node writes when it has been idle for a while.
     fn mark(&mut self) {
-        self.log.append(&promise(1), &[]).unwrap();
+        self.log.mark(&promise(1)).unwrap();
         self.writes.push(promise(1));
-        self.keep = Keep::NearAndFar;
         self.sync().unwrap();
     }
 
@@ -444,9 +451,10 @@ impl Run {
     fn sync(&mut self) -> io::Result<()> {
         let mut shared = self.shared.lock().unwrap();
         let submitted = std::mem::take(&mut shared.submitted);
-        let Some((through, _, note)) = submitted.last() else { return Ok(()) };
-        let group: Vec<Vec<u8>> = submitted.iter().map(|(_, frame, _)| frame.clone()).collect();
-        shared.writer.as_mut().unwrap().append(&group, note, self.keep)?;
+        let Some((through, _, note, how)) = submitted.last() else { return Ok(()) };
+        let group: Vec<Vec<u8>> = submitted.iter().map(|(_, frame, ..)| frame.clone()).collect();
+        let keep = if *how == KeepNote::Always { Keep::NearAndFar } else { self.keep };
+        shared.writer.as_mut().unwrap().append(&group, note, keep)?;
         self.log.settle(*through);
         for write in &self.writes[self.durable..] {
             self.image.apply(write).unwrap();
@@ -455,7 +463,7 @@ impl Run {
         self.log.note(&self.image);
         let mut state = self.directory.state();
         state.reported = self.durable;
-        if self.keep == Keep::NearAndFar {
+        if keep == Keep::NearAndFar {
             state.noted = note.durable;
         }
         state.remember();
@@ -700,7 +708,45 @@ fn a_full_disk_leaves_the_damaged_log() {
     assert!(assert_one_of_both(&directory, &damaged, &floor));
 }
 
-/// A file that is gone must be missed, be it the last one.
+/// What a disk may do to one file of a log.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    /// It is another segment's.
+    Another,
+    /// It ends in front of this byte.
+    Cut(usize),
+    Gone,
+    /// All bytes from this one on are others.
+    Overwritten(usize),
+    Zeroed,
+}
+
+/// Does this to the file with this name and number.
+fn lose(directory: &Fragile, name: &str, file: usize, loss: Loss) {
+    if matches!(loss, Loss::Gone) {
+        directory.remove(name).unwrap();
+        return;
+    }
+    let mut state = directory.state();
+    let bytes = &mut state.files[file].durable;
+    match loss {
+        Loss::Another => {
+            for number in 0..SLOTS {
+                let at = SMALL.slot(0, number) as usize;
+                let slot = format::encode_slot(!identity().salt, 90 + number, &Note::default());
+                bytes[at..at + slot.len()].copy_from_slice(&slot);
+            }
+            bytes[..SMALL.data_bytes(0) as usize].fill(0x55);
+        }
+        Loss::Cut(length) => bytes.truncate(length),
+        Loss::Gone => {}
+        Loss::Overwritten(from) => bytes[from..].fill(0x55),
+        Loss::Zeroed => bytes.fill(0),
+    }
+}
+
+/// A segment that forgot what it said last must not come back, with a floor that is too low or
+/// without one: whatever happens to one file, all that was said is known, or nothing is served.
 #[test]
 fn every_lost_file_is_missed() {
     let directory = Fragile::default();
@@ -710,27 +756,89 @@ fn every_lost_file_is_missed() {
         run.sync().unwrap();
     }
     run.mark();
+    let floor = Floor::of(&run.image);
     let names = directory.state().names();
+    let last_used = SMALL.locate(run.log.bytes() - 1).index;
+    assert_eq!(directory.find(&name(last_used + 2)), None);
+    let data = SMALL.data_bytes(0) as usize;
+    let cuts = [0, 1, data / 2, data, data + 4000, data + 5000].map(Loss::Cut);
+    let tails = [data / 2, data - 1, data].map(Loss::Overwritten);
+    let losses = [Loss::Another, Loss::Gone, Loss::Zeroed];
+    let mut outcomes = [0; 3];
     for (name, file) in names {
-        let lost = directory.fork();
-        lost.remove(&name).unwrap();
-        let is_used = directory.state().files[file].now().iter().any(|byte| *byte != 0);
-        match open(&lost) {
-            Ok((opened, _)) => {
-                // The last frame ends with zeros: a file that has nothing else of it is no loss.
-                let is_whole = opened.2.frames as usize == run.writes.len();
-                assert!(!is_used || is_whole, "{name}");
-                assert_prefix(&opened, &run.writes, run.durable);
+        let index = index(name.as_ref()).unwrap();
+        for loss in losses.into_iter().chain(cuts).chain(tails) {
+            let lost = directory.fork();
+            lose(&lost, &name, file, loss);
+            let before = contents(&lost);
+            let opened = Direct::open(&lost).unwrap();
+            let opened = SegmentLog::open_or_replace(opened, &identity());
+            let context = format!("{name} {loss:?}: {:?}", opened.as_ref().map(|(.., r)| r));
+            match opened {
+                Ok((_, image, Replay { replaced: Some(replaced), .. })) => {
+                    assert!(index < last_used, "{context}");
+                    assert_eq!((image.floor(), replaced.damage.floor), (Some(floor), floor));
+                    outcomes[0] += 1;
+                }
+                Ok(opened) => {
+                    // What was never used may go, and slots of which later ones say more.
+                    let is_unused = index > last_used && matches!(loss, Loss::Gone);
+                    let is_behind =
+                        matches!(loss, Loss::Cut(from) | Loss::Overwritten(from) if from >= data);
+                    assert!(is_unused || index < last_used && is_behind, "{context}");
+                    assert_prefix(&opened, &run.writes, run.durable);
+                    outcomes[1] += 1;
+                }
+                Err(OpenError::NotesLost) => {
+                    assert!(index >= last_used, "{context}");
+                    assert_eq!(contents(&lost), before, "{context}");
+                    outcomes[2] += 1;
+                }
+                Err(OpenError::Header(_)) => assert_eq!(index, 0, "{context}"),
+                Err(_) => panic!("{context}"),
             }
-            Err(OpenError::Corrupt(damage)) => {
-                assert!(is_used, "{name}");
-                assert!(damage.floor.scl > damage.usable.scl().lsn(), "{name}");
-            }
-            Err(OpenError::Header(_)) => assert_eq!(name, super::name(0)),
-            Err(error) => panic!("{name}: {error}"),
         }
     }
-    assert!(directory.state().names().len() > 8);
+    assert!(outcomes.iter().all(|count| *count > 20 || outcomes[1] == *count), "{outcomes:?}");
+    assert!(outcomes[1] > 10, "{outcomes:?}");
+}
+
+/// A file holds durable bytes before any other one says so: if it is lost then, the files around
+/// it must tell.
+#[test]
+fn a_file_that_was_just_begun_is_missed() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    while SMALL.locate(run.log.bytes() - 1).index < 1 {
+        run.submit(200);
+        run.sync().unwrap();
+    }
+    for loss in [Loss::Another, Loss::Cut(0), Loss::Gone, Loss::Zeroed] {
+        let lost = directory.fork();
+        lose(&lost, &name(1), directory.find(&name(1)).unwrap(), loss);
+        let opened = open(&lost).map(|(opened, _)| opened.2);
+        assert!(matches!(opened, Err(OpenError::NotesLost)), "{loss:?}: {opened:?}");
+    }
+}
+
+/// A slot that a crash has torn must not stay so: while the other one is written, none would be
+/// whole.
+#[test]
+fn a_start_makes_both_slots_whole() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    run.submit(0);
+    run.mark();
+    for number in 0..SLOTS {
+        let torn = directory.fork();
+        let file = torn.find(&name(0)).unwrap();
+        let at = SMALL.slot(0, number) as usize;
+        torn.state().files[file].durable[at + 20..at + 90].fill(0);
+        open(&torn).unwrap();
+        let direct = Direct::open(&torn).unwrap();
+        let whole = direct.reader.slots.iter().filter(|slot| slot.index == 0).count();
+        assert_eq!(whole as u64, SLOTS, "{number}");
+    }
 }
 
 /// After a sync that failed, a second one may succeed without the bytes: nothing may be reported,
@@ -803,7 +911,7 @@ fn a_log_of_the_first_version_is_recognised() {
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     file.write_at(0, &header).unwrap();
     let opened = open(&directory).map(|_| ());
-    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 3 };
+    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 5 };
     assert!(matches!(opened, Err(OpenError::Header(error)) if error == expected));
     assert_eq!(directory.state().names().len(), 1);
     assert_eq!(directory.state().files[0].now(), header);

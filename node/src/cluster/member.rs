@@ -1,0 +1,150 @@
+//! The nodes of a cluster: which disk each is, where it listens, and whether it runs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use quorate_core::id::{Incarnation, Position, SegmentId};
+
+use super::process::Running;
+use super::{Cluster, ClusterError, ClusterFile, Member, NAMES, WRITER, Who};
+use crate::addresses::Place;
+use crate::config::file::JoinedMember;
+use crate::env::real::LOG_NAME;
+
+/// A node of a cluster.
+#[derive(Debug)]
+pub(super) struct NodeSeat {
+    /// Its name, which is that of its directory too.
+    pub(super) name: String,
+    pub(super) zone: String,
+    pub(super) position: Position,
+    pub(super) place: Place,
+    /// Whether it has ever answered: its directory holds a log since.
+    pub(super) has_started: bool,
+    /// Whether that log is gone. It must not come back under its old name.
+    pub(super) is_lost: bool,
+    pub(super) running: Option<Running>,
+}
+
+impl NodeSeat {
+    /// Returns which disk this is.
+    pub(super) const fn id(&self) -> SegmentId {
+        SegmentId { position: self.position, incarnation: self.place.incarnation }
+    }
+
+    /// Looks whether the log of the node is where it was.
+    pub(super) fn look(&mut self, directory: &Path) {
+        let is_there = directory.join(&self.name).join(LOG_NAME).exists();
+        self.is_lost = self.has_started && !is_there;
+    }
+
+    pub(super) fn recorded(&self) -> Member {
+        Member {
+            name: self.name.clone(),
+            address: self.place.address,
+            zone: Some(self.zone.clone()),
+            pid: self.running.as_ref().map(Running::id),
+            position: Some(self.position.index()),
+            incarnation: self.place.incarnation.get(),
+            revision: self.place.revision,
+            has_started: self.has_started,
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn writer(address: SocketAddr, pid: Option<u32>) -> Self {
+        Self {
+            name: WRITER.into(),
+            address,
+            zone: None,
+            pid,
+            position: None,
+            incarnation: 0,
+            revision: 0,
+            has_started: false,
+        }
+    }
+}
+
+/// Returns the nodes that a cluster had when it last ran, or those of a new one.
+pub(super) fn seats(earlier: Option<&ClusterFile>, directory: &Path) -> Vec<NodeSeat> {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+    let Some(earlier) = earlier else {
+        let new = |(position, (name, zone)): (Position, &(&str, &str))| NodeSeat {
+            name: (*name).into(),
+            zone: (*zone).into(),
+            position,
+            place: Place::first(nobody),
+            has_started: false,
+            is_lost: false,
+            running: None,
+        };
+        return Position::first(NAMES.len()).zip(&NAMES).map(new).collect();
+    };
+    let known = |(index, member): (usize, &Member)| {
+        let position = Position::new(member.position.unwrap_or(index))?;
+        let Member { incarnation, revision, address, .. } = *member;
+        let incarnation = Incarnation::new(incarnation);
+        let mut seat = NodeSeat {
+            name: member.name.clone(),
+            zone: member.zone.clone().unwrap_or_default(),
+            position,
+            place: Place { incarnation, revision, address },
+            has_started: member.has_started,
+            is_lost: false,
+            running: None,
+        };
+        seat.look(directory);
+        Some(seat)
+    };
+    earlier.nodes.iter().enumerate().filter_map(known).collect()
+}
+
+/// Returns the nodes as configurations list them: by position, while none was ever replaced or
+/// moved, or one by one.
+pub(super) fn listed(nodes: &[NodeSeat]) -> (Vec<SocketAddr>, Vec<JoinedMember>) {
+    let is_first = |(position, node): (Position, &NodeSeat)| {
+        node.position == position
+            && node.place.revision == 0
+            && node.place.incarnation == Incarnation::new(0)
+    };
+    let count = NAMES.len();
+    if nodes.len() >= count && Position::first(count).zip(nodes).all(is_first) {
+        let peers = nodes.iter().take(count).map(|node| node.place.address);
+        return (peers.collect(), nodes.iter().skip(count).map(joined).collect());
+    }
+    (Vec::new(), nodes.iter().map(joined).collect())
+}
+
+fn joined(node: &NodeSeat) -> JoinedMember {
+    let Place { incarnation, revision, address } = node.place;
+    let (position, incarnation) = (node.position.index(), incarnation.get());
+    JoinedMember { group: 0, position, incarnation, revision, address }
+}
+
+impl Cluster {
+    pub(super) fn seat(&self, position: Position) -> Result<&NodeSeat, ClusterError> {
+        let seat = self.nodes.iter().find(|node| node.position == position);
+        seat.ok_or(ClusterError::Unknown { position })
+    }
+
+    pub(super) fn seat_mut(&mut self, position: Position) -> Result<&mut NodeSeat, ClusterError> {
+        let seat = self.nodes.iter_mut().find(|node| node.position == position);
+        seat.ok_or(ClusterError::Unknown { position })
+    }
+
+    pub(super) fn name(&self, who: Who) -> String {
+        match who {
+            Who::Node(position) => {
+                self.seat(position).map_or_else(|_| "?".into(), |seat| seat.name.clone())
+            }
+            Who::Writer => WRITER.into(),
+        }
+    }
+
+    /// Returns the names of the nodes whose logs are gone.
+    pub fn lost(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().filter(|node| node.is_lost).map(|node| node.name.as_str())
+    }
+}
