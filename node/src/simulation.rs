@@ -13,6 +13,8 @@ use std::time::Duration;
 use quorate_core::rules::{Bug, Seeded, Sound};
 use serde::Serialize;
 
+#[cfg(test)]
+mod backtracking;
 mod client;
 mod cluster;
 mod faults;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{Incarnation, PageId, PgId, Position};
+use quorate_core::lsn::Lsn;
 use quorate_core::quorum::QuorumSet;
 
 use crate::answer::{Answer, Outcome, answer};
@@ -19,7 +20,7 @@ use crate::env::simulated::{Advance, ProcessId, SimulatedEnvironment, World, add
 use crate::mailbox::Mailbox;
 use crate::volume::driver::VolumeDriver;
 use crate::volume::{
-    Command, Committed, Consistency, PageImage, PageVersion, VolumeConfig, VolumeError,
+    Command, Committed, Consistency, Opened, PageImage, PageVersion, VolumeConfig, VolumeError,
 };
 
 pub(super) const NODES: usize = 6;
@@ -39,7 +40,11 @@ pub(super) struct Steady {
     pub(super) nodes: Vec<(ProcessId, Node<SimulatedEnvironment>)>,
     pub(super) writer: ProcessId,
     pub(super) volume: VolumeDriver<SimulatedEnvironment>,
+    /// A writer process beside it, if one was started.
+    pub(super) other: Option<(ProcessId, VolumeDriver<SimulatedEnvironment>)>,
     commands: Arc<Mailbox<Command>>,
+    /// Held open: a writer process ends when this side is gone.
+    others: Vec<Arc<Mailbox<Command>>>,
     alarms: u64,
 }
 
@@ -74,7 +79,9 @@ impl Steady {
         let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
         let volume =
             VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
-        let mut steady = Self { world, nodes, writer, volume, commands, alarms: 0 };
+        let other = None;
+        let mut steady =
+            Self { world, nodes, writer, volume, other, commands, others: Vec::new(), alarms: 0 };
         steady.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
         steady
     }
@@ -119,9 +126,35 @@ impl Steady {
         if process == self.writer {
             assert!(self.volume.turn());
         }
+        if let Some((own, other)) = &mut self.other
+            && process == *own
+        {
+            assert!(other.turn());
+        }
         if let Some((_, node)) = self.nodes.iter_mut().find(|(own, _)| *own == process) {
             node.turn().unwrap();
         }
+    }
+
+    /// Starts another writer process, and goes on until it has opened the volume.
+    pub(super) fn take_over(&mut self) {
+        let (process, environment) = self.world.spawn(WRITER);
+        let (reply, opening) = answer();
+        let segments = (0..NODES).map(address).collect();
+        let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
+        // Nobody has commands for it.
+        let commands = Arc::new(Mailbox::new(1));
+        self.others.push(Arc::clone(&commands));
+        let volume = VolumeDriver::start(environment, config, commands, reply).unwrap();
+        self.other = Some((process, volume));
+        self.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
+    }
+
+    /// Asks for the volume to go to `target`.
+    pub(super) fn backtrack(&mut self, target: Lsn) -> Pending<Opened> {
+        let (reply, answer) = answer();
+        self.ask(Command::Backtrack { target, reply });
+        answer
     }
 
     /// Writes a page.

@@ -28,8 +28,9 @@ use crate::env::Environment;
 /// How long the segments may take to locate a point.
 const LOCATE_MAX: Duration = Duration::from_secs(5);
 
-/// How often they are asked again: one that lacked something may have it by now.
-const LOCATE_AGAIN: Duration = Duration::from_millis(100);
+/// How often they are asked again, longer than answers are on their way: one that lacked something
+/// may have it by now.
+const LOCATE_AGAIN: Duration = Duration::from_millis(500);
 
 /// A volume on its way to another point.
 #[derive(Debug)]

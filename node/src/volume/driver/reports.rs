@@ -42,10 +42,13 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 self.seat_peers();
             }
             Report::Overtaken { by } => match &mut self.phase {
-                Phase::Recovering(recovery) => {
+                // A writer that goes elsewhere had the volume; one that opens it may try again.
+                Phase::Recovering(recovery) if self.going.is_none() => {
                     recovery.refused(by, now, self.env.random().unwrap_or(0));
                 }
-                Phase::Open | Phase::Over(_) => self.give_up(VolumeError::Overtaken { by }),
+                Phase::Open | Phase::Over(_) | Phase::Recovering(_) => {
+                    self.give_up(VolumeError::Overtaken { by });
+                }
             },
             Report::Read { ticket, page, read_point, version } => {
                 let bytes = std::mem::take(&mut self.incoming);

@@ -1,0 +1,70 @@
+//! Volumes that go to another point of their logs.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use super::steady::Steady;
+use crate::answer::Outcome;
+use crate::volume::{Consistency, VolumeError};
+
+/// How long anything may take in simulated time.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Returns a cluster in which one page was written twice, and the first write's LSN.
+fn written(seed: u64) -> (Steady, quorate_core::lsn::Lsn) {
+    let mut steady = Steady::start(seed);
+    let first = steady.write(1, b"first");
+    let mut cpl = None;
+    steady.run_until(BOUND, |_| {
+        if let Outcome::Given(Ok(committed)) = first.take() {
+            cpl = Some(committed.cpl);
+        }
+        cpl.is_some()
+    });
+    let _second = steady.write(1, b"second");
+    steady.level();
+    (steady, cpl.unwrap())
+}
+
+/// Who goes back must find what was there then.
+#[test]
+fn a_volume_goes_back() {
+    for seed in 1..=5 {
+        let (mut steady, first) = written(seed);
+        let gone = steady.backtrack(first);
+        steady.run_until(BOUND, |_| match gone.take() {
+            Outcome::Given(opened) => opened.unwrap().recovery_point.lsn() == first,
+            Outcome::Never | Outcome::NotYet => false,
+        });
+        let read = steady.read(1, Consistency::Strict);
+        steady.run_until(BOUND, |_| match read.take() {
+            Outcome::Given(version) => version.unwrap().bytes == b"first",
+            Outcome::Never | Outcome::NotYet => false,
+        });
+    }
+}
+
+/// A writer that is overtaken while it goes back must not fight for the volume: whoever took it
+/// over was meant to have it.
+#[test]
+fn a_writer_that_is_overtaken_while_it_goes_back_gives_up() {
+    for seed in 1..=5 {
+        let (mut steady, first) = written(seed);
+        let gone = steady.backtrack(first);
+        // The point is located, and the next epoch not open yet.
+        steady.run_until(BOUND, |steady| steady.volume.status().is_none());
+        let writer = steady.writer;
+        steady.world.with(|state| state.freeze(writer, false));
+        steady.take_over();
+        steady.world.with(|state| state.thaw(writer));
+        steady.run_until(BOUND, |steady| steady.volume.over().is_some());
+        assert!(matches!(steady.volume.over(), Some(VolumeError::Overtaken { .. })), "seed {seed}");
+        assert!(
+            matches!(gone.take(), Outcome::Given(Err(VolumeError::Overtaken { .. }))),
+            "seed {seed}"
+        );
+        steady.run_for(BOUND);
+        let (_, other) = steady.other.as_ref().unwrap();
+        assert_eq!(other.over(), None, "seed {seed}");
+    }
+}
