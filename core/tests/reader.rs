@@ -284,3 +284,20 @@ fn a_cache_survives_a_new_stream_only_at_the_same_point() {
         assert_eq!(reader.pages_count(), kept);
     }
 }
+
+/// A later writer that opens below has taken the volume back: what a reader showed above is gone.
+/// One of the same epoch has only said it late.
+#[test]
+fn a_reader_goes_back_with_the_volume() {
+    let mut reader = caching();
+    receive(&mut reader, redo(0, 0, vdl(2), 2));
+    assert_eq!(reader.vdl(), Some(vdl(2)));
+    receive(&mut reader, start(1, 1));
+    assert_eq!(reader.vdl(), Some(vdl(2)), "a late message");
+    let (epoch, floor) = (epoch(1), ReadPoint::at(vdl(1)));
+    let ends = vec![Lsn::new(1)];
+    receive(&mut reader, ToReader::Start(Start { epoch, session: 0, vdl: vdl(1), floor, ends }));
+    assert_eq!((reader.epoch(), reader.vdl()), (Some(epoch), Some(vdl(1))));
+    assert_eq!(reader.floor(), Some(floor));
+    assert_eq!(reader.pages_count(), 0);
+}

@@ -23,8 +23,10 @@ impl<R: Rules> Reader<R> {
         let mut floor = start.floor;
         if let Some(view) = self.view.take() {
             let is_later = (start.epoch, start.session) > (view.epoch, view.session);
-            // A read point never goes back; no later writer opens below it (P5).
-            if !is_later || start.vdl < view.vdl {
+            // A read point never goes back, but for a later writer that has taken the volume back:
+            // no other opens below it (P5).
+            let goes_back = start.vdl < view.vdl;
+            if !is_later || (goes_back && start.epoch == view.epoch) {
                 self.view = Some(view);
                 return;
             }
@@ -44,7 +46,9 @@ impl<R: Rules> Reader<R> {
             } else {
                 discard(old_above, effects);
             }
-            floor = floor.max(view.floor);
+            if !goes_back {
+                floor = floor.max(view.floor);
+            }
         }
         let Start { epoch, session, vdl, ends, .. } = start;
         let scls = self.geometry.groups().map(|_| Positions::default()).collect();

@@ -54,11 +54,13 @@ impl<R: Rules> Writer<R> {
             effects.push(refused(not_open));
             return;
         };
-        // Forward only as long as nothing was written, durable or not.
-        let after = open.history().after();
-        let tip = open.history().branch().map(|branch| branch.tip());
+        // Onto a branch that was left only as long as nothing was written, durable or not.
+        let history = open.history();
+        let after = history.after();
+        let is_left = after < target && target <= history.through();
+        let tip = history.branch().map(|branch| branch.tip());
         let reaches = |tip| open.tail() == after && target <= tip;
-        if target > open.vdl().lsn() && !tip.is_some_and(reaches) {
+        if (is_left || target > open.vdl().lsn()) && !tip.is_some_and(reaches) {
             effects.push(refused(CommandRefusal::TargetAhead));
             return;
         }

@@ -240,6 +240,7 @@ pub const ALL: &[Configuration] = &[
     readers::COLLECT_HOLD,
     readers::READER_STREAM,
     readers::READER_E2,
+    readers::READER_BACKTRACK,
     readers::READER_ANNULLED,
     readers::READER_GARBAGE,
     readers::READER_GARBAGE_E2,

@@ -52,6 +52,18 @@ pub(super) const READER_E2: Configuration = Configuration {
     ..Configuration::EMPTY
 };
 
+pub(super) const READER_BACKTRACK: Configuration = Configuration {
+    name: "reader-backtrack",
+    purpose: "a reader of a volume that goes back, on three segments (W=2, R=2)",
+    quorums: SMALLEST,
+    epochs: 2,
+    writes: 2,
+    gossip: false,
+    attaches: 2,
+    backtracks: 1,
+    ..Configuration::EMPTY
+};
+
 pub(super) const READER_ANNULLED: Configuration = Configuration {
     name: "reader-annulled",
     purpose: "a reader that has redo which the next writer annuls, on one segment",

@@ -7,10 +7,10 @@
 use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
-use quorate_core::id::{InstanceId, PgId};
+use quorate_core::id::{InstanceId, PgId, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
-use quorate_core::message::{Append, Install, Peer, Seal, ToSegment, ToWriter};
+use quorate_core::message::{Append, Install, Locate, Peer, Seal, ToSegment, ToWriter};
 use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Rules;
@@ -72,6 +72,7 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
     dead.lsn = image.history().through();
     dead.prev_volume = Lsn::ZERO;
     dead.prev_group = Lsn::ZERO;
+    let (ticket, target) = (Ticket::new(0), image.vdl().lsn());
     let mut messages = vec![
         append(elsewhere, epoch, vec![next]),
         append(group, above, vec![next]),
@@ -83,6 +84,8 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         install(group, History::new(), Lsn::ZERO, *image.membership()),
         install(elsewhere, image.history().clone(), image.end(), *image.membership()),
         install(group, image.history().clone(), image.end(), image.membership().adopted_by(above)),
+        ToSegment::Locate(Locate { epoch, group: elsewhere, ticket, target, needed: target }),
+        ToSegment::Locate(Locate { epoch: above, group, ticket, target, needed: target }),
         ToSegment::Seal(Seal { epoch, group: elsewhere, at: None }),
         ToSegment::Seal(Seal { epoch: ahead, group, at: None }),
     ];

@@ -63,9 +63,6 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         if let Some(error) = refusal {
             return reply.send(Err(error), &mut self.outbox);
         }
-        if self.is_out_of_reach(target) {
-            return reply.send(Err(VolumeError::PointAhead), &mut self.outbox);
-        }
         let now = self.env.now();
         self.going = Some(Going {
             target,
@@ -77,15 +74,6 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             is_superseded: false,
         });
         self.tick_going(now);
-    }
-
-    /// Returns whether `target` was left by an earlier backtrack, and something written since: no
-    /// segment could locate it any more.
-    fn is_out_of_reach(&self, target: Lsn) -> bool {
-        let Some(writer) = &self.writer else { return false };
-        let Some(history) = writer.history() else { return false };
-        let was_left = history.after() < target && target <= history.through();
-        was_left && writer.tail() != Some(history.after())
     }
 
     /// Asks the segments for the point until they have all located it.
