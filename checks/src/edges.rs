@@ -221,6 +221,7 @@ pub const EDGES: &[Edge] = &[
     edge(73, "the volume's chain is followed from a point that was never durable"),
     edge(74, "a recovery that no segment could install costs the volume the writer that it has"),
     edge(75, "a segment whose log is damaged votes with what is left of it"),
+    edge(76, "what a disk has acknowledged counts for the one that takes its position"),
 ];
 
 /// Edges of what isn't built: groups that are added while a volume is written, and other regions.

@@ -249,6 +249,18 @@ impl Membership {
         *self.incarnations.at(position)
     }
 
+    /// Returns the positions at which `next` names another disk than this membership does.
+    #[must_use]
+    pub fn changed_by(&self, next: &Self) -> SegmentSet {
+        let mut changed = SegmentSet::EMPTY;
+        for (position, disk) in self.incarnations.iter() {
+            if *disk != next.incarnation(position) {
+                changed.insert(position);
+            }
+        }
+        changed
+    }
+
     /// Returns whether the segment at `position` with this disk is one whom this membership
     /// concerns: acknowledgements count by identity (edges 25 and 29).
     #[must_use]

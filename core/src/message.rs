@@ -265,6 +265,8 @@ pub enum ToWriter {
     Located {
         /// The epoch that asked.
         epoch: VolumeEpoch,
+        /// Which disk of its position the segment is.
+        incarnation: Incarnation,
         /// The question's ticket.
         ticket: Ticket,
         /// The answer.

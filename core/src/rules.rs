@@ -213,6 +213,8 @@ bugs! {
     /// A seal holds on a read quorum of those whom the recovery asked first, whatever newer
     /// membership it finds.
     SealNotExtended [35],
+    /// What a disk has acknowledged counts for the one that takes its position.
+    SclOfFormerDisk [76],
     /// A segment lets itself be sealed although its history takes no further recovery.
     SealWhenFull [74],
     /// A step of a membership change carries its settled mark from the start.

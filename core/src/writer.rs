@@ -215,8 +215,8 @@ impl<R: Rules> Writer<R> {
                     self.receive_confirmed(group, from, ticket, effects);
                 }
             }
-            ToWriter::Located { epoch, ticket, place } => {
-                if epoch == self.epoch {
+            ToWriter::Located { epoch, incarnation, ticket, place } => {
+                if epoch == self.epoch && self.knows(group, from, incarnation) {
                     self.receive_located(group, from, ticket, place, effects);
                 }
             }

@@ -375,7 +375,8 @@ fn any_to_writer(own: VolumeEpoch) -> impl Strategy<Value = ToWriter> {
             }),
         2 => (epoch(), any_ticket(), any_lsn(), any_lsn(), option::of(any_lsn())).prop_map(
             |(epoch, ticket, end, cpl, tip)| {
-                ToWriter::Located { epoch, ticket, place: Place { end, cpl, tip } }
+                let incarnation = Incarnation::new(0);
+                ToWriter::Located { epoch, incarnation, ticket, place: Place { end, cpl, tip } }
             },
         ),
         1 => (epoch(), any_ticket(), any_page(), any_number(), option::of(any_record()))

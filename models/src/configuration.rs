@@ -166,6 +166,8 @@ pub struct Configuration {
     pub joining: usize,
     /// Steps of a membership change to choose from.
     pub steps: &'static [Step],
+    /// So many of them, the first ones, only the script takes.
+    pub steps_scripted: u8,
     /// Steps in all.
     pub steps_max: u8,
     /// Disks that may be lost, in all.
@@ -218,6 +220,7 @@ impl Configuration {
         any_order: false,
         joining: 0,
         steps: &[],
+        steps_scripted: 0,
         steps_max: 0,
         losses: 0,
         forced: 0,

@@ -388,7 +388,7 @@ impl<R: Rules> World<R> {
                 actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));
             }
             if state.budget.steps > 0 {
-                let steps = 0..as_u8(configuration.steps.len());
+                let steps = configuration.steps_scripted..as_u8(configuration.steps.len());
                 actions.extend(steps.map(|step| Action::Step { writer, step }));
             }
             if configuration.publish {

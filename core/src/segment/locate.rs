@@ -38,8 +38,10 @@ impl<R: Rules> Segment<R> {
             let tip = self.durable.aside.as_ref().and_then(|aside| aside.tip);
             Place { tip, ..place(records.iter()) }
         };
-        let message = ToWriter::Located { epoch: locate.epoch, ticket: locate.ticket, place };
-        effects.push(SegmentEffect::SendWriter { to: locate.epoch, message });
+        let (epoch, ticket) = (locate.epoch, locate.ticket);
+        let incarnation = self.durable.incarnation;
+        let message = ToWriter::Located { epoch, incarnation, ticket, place };
+        effects.push(SegmentEffect::SendWriter { to: epoch, message });
         Ok(())
     }
 

@@ -29,6 +29,12 @@ struct Located {
 }
 
 impl Locating {
+    pub(super) fn forget(&mut self, group: PgId, positions: SegmentSet) {
+        if let Some(located) = self.places.get_mut(group.get() as usize) {
+            located.by = located.by.without(positions);
+        }
+    }
+
     pub(super) fn permute(&mut self, group: PgId, permutation: &Permutation) {
         if let Some(located) = self.places.get_mut(group.get() as usize) {
             located.by = permutation.of_set(located.by);

@@ -71,6 +71,19 @@ impl GroupProgress {
 }
 
 impl Open {
+    /// Forgets what the disks at `positions` have said: others have taken their places, which hold
+    /// nothing of it (edge 76).
+    fn forget(&mut self, group: PgId, positions: SegmentSet) {
+        let Some(progress) = self.groups.get_mut(group.get() as usize) else { return };
+        progress.forget(positions);
+        if let Some(locating) = &mut self.locating {
+            locating.forget(group, positions);
+        }
+        if let Some(confirming) = &mut self.confirming {
+            confirming.forget(group, positions);
+        }
+    }
+
     pub(super) fn standing<R: Rules>(&self, rules: R, group: PgId) -> Option<Standing> {
         let progress = self.groups.get(group.get() as usize)?;
         let (membership, target) = (progress.membership, progress.target);
@@ -145,12 +158,16 @@ impl<R: Rules> Writer<R> {
         let (history, end, tip) = (open.history().clone(), open.end(group), open.tip(group));
         let Some(progress) = open.groups.get_mut(group.get() as usize) else { return };
         let to = progress.membership.everyone().or(next.everyone());
+        let changed = progress.membership.changed_by(&next);
         progress.membership =
             if rules.has(Bug::SettledTooEarly) { next.with_mark_too_early() } else { next };
         let membership = progress.membership;
         // Records that come now count under the new formula, so what it must have is all before.
         if membership.is_settled() {
             progress.fix_target(rules);
+        }
+        if !rules.has(Bug::SclOfFormerDisk) {
+            open.forget(group, changed);
         }
         let has_advanced = open.count(rules, group);
         let vdl = open.vdl();

@@ -98,6 +98,13 @@ impl GroupProgress {
     pub(super) const fn pgcl(&self) -> Pgcl {
         self.pgcl
     }
+
+    pub(super) fn forget(&mut self, positions: SegmentSet) {
+        for position in positions.iter() {
+            *self.scls.at_mut(position) = Lsn::ZERO;
+            *self.held.at_mut(position) = 0;
+        }
+    }
 }
 
 impl Open {

@@ -19,6 +19,14 @@ pub(super) struct Confirming {
     pub(super) confirmed: SegmentSet,
 }
 
+impl Confirming {
+    pub(super) fn forget(&mut self, group: PgId, positions: SegmentSet) {
+        if group == CONFIRMING_GROUP {
+            self.confirmed = self.confirmed.without(positions);
+        }
+    }
+}
+
 /// Every recovery seals a read quorum and installs on a write quorum of every group, so asking one
 /// group is enough.
 const CONFIRMING_GROUP: PgId = PgId::new(0);

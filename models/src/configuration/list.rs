@@ -5,8 +5,8 @@ use quorate_core::quorum::QuorumSet;
 use super::scripts::{
     COMMIT_AND_BEGIN, COMMIT_WITHOUT_C, COMMITS_AND_TO_JOINT, FINISH, FINISH_NEWER,
     FINISHED_ON_ONE, FORCED_AND_BACK, LOST_TWO_OF_FOUR, REVERT, REVERT_NEWER, REVERTED_ON_ONE,
-    TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
-    TO_SINGLE_SMALL, replace, to_degraded, to_four, to_full_and_tail,
+    TAKEN_BACK, TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
+    TO_SINGLE_SMALL, replace, replace_by, to_degraded, to_four, to_full_and_tail,
 };
 use super::{Configuration, Granularity, Tier, backtracks, readers};
 
@@ -273,6 +273,21 @@ pub const ALL: &[Configuration] = &[
         steps_max: 2,
         roles: &[0, 0, 1, 2],
         script: TO_JOINT_SMALL,
+        ..Configuration::EMPTY
+    },
+    Configuration {
+        name: "change-again",
+        purpose: "a change is taken back, and begins again with another disk at the same \
+                  position, while another writer recovers: three segments and one (edge 76)",
+        quorums: SMALLEST,
+        joining: 1,
+        epochs: 2,
+        writes: 1,
+        steps: &[replace(2, 3), REVERT, FINISH, replace_by(2, 3, 2)],
+        steps_scripted: 2,
+        steps_max: 4,
+        roles: &[0, 0, 1, 2],
+        script: TAKEN_BACK,
         ..Configuration::EMPTY
     },
     Configuration {

@@ -9,9 +9,14 @@ use super::Scripted;
 
 /// The step that replaces the member at position `old` by an empty disk at position `new`.
 pub(super) const fn replace(old: usize, new: usize) -> Step {
+    replace_by(old, new, 1)
+}
+
+/// The same by a disk of that position.
+pub(super) const fn replace_by(old: usize, new: usize, disk: u32) -> Step {
     match (Position::new(old), Position::new(new)) {
         (Some(old), Some(position)) => {
-            let new = SegmentId { position, incarnation: Incarnation::new(1) };
+            let new = SegmentId { position, incarnation: Incarnation::new(disk) };
             Step::Replace { old, new }
         }
         (_, _) => Step::Finish(Half::Older),
@@ -76,6 +81,21 @@ pub(super) const COMMITS_AND_TO_JOINT: &[Scripted] = &[
 
 /// ABC and ABD, settled everywhere. An install is told twice: the step, and its settled mark.
 pub(super) const TO_JOINT_SMALL: &[Scripted] = &[step(0), install(0, 0b1111), install(0, 0b1111)];
+
+/// A commit is on A and C, and on D, which was to take C's place; that was taken back, and the
+/// disk of D is lost.
+pub(super) const TAKEN_BACK: &[Scripted] = &[
+    Scripted::Write { writer: 0, mtr: 0 },
+    Scripted::Append { writer: 0, to: 0b0101 },
+    step(0),
+    install(0, 0b1111),
+    install(0, 0b1111),
+    Scripted::Pull { into: 3, from: 0 },
+    step(1),
+    install(0, 0b1111),
+    install(0, 0b1111),
+    Scripted::Lose { of: 0b1000 },
+];
 
 /// ABD, settled everywhere.
 pub(super) const TO_SINGLE_SMALL: &[Scripted] = &[
