@@ -12,9 +12,9 @@ use crate::place::{Reach, print_json};
 
 /// Go back to an earlier commit, or forward again as long as nothing has been written since.
 ///
-/// Everything that was committed after that LSN is gone for whoever reads from now on. It is not
-/// thrown away until something new is written: until then the volume goes forward again with the
-/// same command.
+/// Everything that was committed after that LSN is gone for whoever reads from the writer from now
+/// on, and from readers once they have heard of it. It is not thrown away until something new is
+/// written: until then the volume goes forward again with the same command.
 #[derive(Args, Debug)]
 #[command(after_help = "Example: quorate backtrack --to 1234, with an LSN that `write` printed")]
 pub(crate) struct Backtrack {

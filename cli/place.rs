@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use quorate_core::id::PgId;
+use quorate_node::addresses::{AddressBook, Seat};
 use quorate_node::client::{Client, ClientError};
 use quorate_node::cluster::{self, ClusterFile, Member, WRITER};
 use quorate_node::config::file::WriterFile;
@@ -120,14 +122,22 @@ impl Reach {
             revision: 0,
             has_started: true,
         };
+        let node = |Seat { position, place }: Seat| Member {
+            position: Some(position.index()),
+            incarnation: place.incarnation.get(),
+            ..member(position.to_string(), place.address)
+        };
         // Of a volume of several groups these are the first group's.
         let first = config.segments.first().map(Vec::as_slice).unwrap_or_default();
-        let nodes = first.iter().enumerate();
+        let joined = config.joined.iter().filter(|(group, _)| *group == PgId::new(0));
+        let joined: Vec<Seat> = joined.map(|(_, seat)| *seat).collect();
+        let book = AddressBook::new(PgId::new(0), first, &joined);
         Ok(ClusterFile {
             volume: config.volume.to_string(),
             revision: 0,
+            disks: Vec::new(),
             writer: member(WRITER.into(), listen),
-            nodes: nodes.map(|(index, address)| member(index.to_string(), *address)).collect(),
+            nodes: book.seats().map(node).collect(),
         })
     }
 

@@ -84,7 +84,7 @@ impl Repair {
             }
             None => {
                 let file = self.place.running()?;
-                let hands = LocalHands::new(&self.place.directory, ANSWER_MAX);
+                let hands = LocalHands::new(&self.place.directory, ANSWER_MAX)?;
                 (Box::new(hands), file.volume(), Some(file))
             }
         };
@@ -139,6 +139,10 @@ impl Repair {
             Progress::Hydrating { .. } => Ok(()),
             Progress::Finishing => writeln!(out, "it holds all that it has to; the last step"),
             Progress::Reverting => writeln!(out, "the change is being taken back"),
+            Progress::NoWriter => writeln!(out, "no writer that has the volume answers; waiting"),
+            Progress::Unreachable => {
+                writeln!(out, "the writer does not reach the new node yet; waiting")
+            }
         };
     }
 

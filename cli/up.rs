@@ -144,6 +144,9 @@ impl Up {
                 moved.name, moved.to, moved.from
             )?;
         }
+        for name in cluster.elsewhere() {
+            writeln!(out, "\n  {name} is run by another process already, which goes on")?;
+        }
         for Absent { name, why } in cluster.absent() {
             writeln!(out, "\n!!! {name} DOES NOT RUN, the others go on: {why}")?;
         }
@@ -168,6 +171,9 @@ impl Up {
     /// Does what `quorate repair` asks for.
     fn answer(&self, cluster: &mut Cluster) -> Outcome {
         let (event, names) = match cluster.answer()? {
+            Answered::Unreadable(why) => {
+                return self.say(&format!("\na request cannot be read and is left alone: {why}"));
+            }
             Answered::Nothing => return Ok(()),
             Answered::Provided(name) => ("provided", vec![name]),
             Answered::Retired(names) => ("retired", names),

@@ -118,6 +118,40 @@ fn a_commit_outlives_all_nodes() {
     assert_eq!((never.lsn, never.bytes.as_slice()), (None, b"".as_slice()));
 }
 
+/// A start that moves nodes which somebody else runs could leave a volume that nobody opens: all
+/// would look for them where they never were.
+#[test]
+fn a_node_that_another_process_runs_stays_where_it_is() {
+    let directory = directory("elsewhere");
+    let program = Path::new(PROGRAM);
+    let mut cluster = Cluster::start(program, &directory).unwrap();
+    let last = position(5);
+    cluster.kill(last).unwrap();
+    let config = directory.join("c2/node.toml");
+    let mut by_hand = std::process::Command::new(PROGRAM)
+        .args(["node", "--config", config.to_str().unwrap()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the node answers", || cluster.status(last).is_ok());
+    let addresses = cluster.addresses().to_vec();
+    assert!(cluster.end(Duration::from_secs(10)).unwrap().is_empty());
+
+    let cluster = Cluster::start_with_quorum(program, &directory).unwrap();
+    assert_eq!(cluster.elsewhere().collect::<Vec<_>>(), ["c2"]);
+    assert!(cluster.absent().is_empty());
+    assert_eq!(cluster.addresses(), addresses);
+    assert!(cluster.end(Duration::from_secs(10)).unwrap().is_empty());
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
+
+    let cluster = Cluster::start_with_writer(program, &directory).unwrap();
+    assert_eq!(cluster.addresses(), addresses);
+    assert_eq!(cluster.elsewhere().count(), 0);
+    drop(cluster);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 /// Of writers that open a volume at the same time, one has it in the end, and all others know.
 #[test]
 fn one_of_many_writers_has_the_volume() {

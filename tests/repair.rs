@@ -11,7 +11,7 @@ use quorate_core::membership::{Step, StepRefusal};
 use quorate_node::addresses::Place;
 use quorate_node::bench::repair::{Fault, Options, run};
 use quorate_node::client::Client;
-use quorate_node::cluster::{Cluster, ClusterError};
+use quorate_node::cluster::{Answered, Cluster, ClusterError};
 use quorate_node::wire::members::{MemberRole, Stepped, role};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quorate");
@@ -107,6 +107,56 @@ fn a_change_survives_its_writer_and_can_be_taken_back() {
     drop(cluster);
     let cluster = Cluster::start_with_writer(Path::new(PROGRAM), &directory).unwrap();
     assert_eq!(cluster.lost().collect::<Vec<_>>(), ["b1"]);
+    drop(cluster);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A repair could act on what is long past, or give a name to two disks, of which the second is
+/// empty and counts for what the first one had.
+#[test]
+fn names_are_given_once() {
+    let directory = directory("names");
+    let mut cluster = Cluster::start_with_writer(Path::new(PROGRAM), &directory).unwrap();
+    let new = SegmentId { position: position(6), incarnation: Incarnation::new(1) };
+    let place = cluster.provide(position(5), new).unwrap();
+    assert_eq!(cluster.provide(position(5), new).unwrap(), place, "it is there");
+    let id = |index| SegmentId { position: position(index), incarnation: Incarnation::new(0) };
+    let first: Vec<SegmentId> = (0..6).map(id).collect();
+    assert_eq!(cluster.retire(&first).unwrap(), ["c3"]);
+    for _ in 0..2 {
+        let again = cluster.provide(position(5), new).map(|_| ());
+        assert!(matches!(again, Err(ClusterError::DiskLost { .. })), "{again:?}");
+        drop(cluster);
+        cluster = Cluster::start_with_writer(Path::new(PROGRAM), &directory).unwrap();
+    }
+    let next = SegmentId { incarnation: Incarnation::new(2), ..new };
+    cluster.provide(position(5), next).unwrap();
+
+    // Whatever somebody leaves there, the cluster goes on.
+    fs::write(directory.join("request.toml"), "no request").unwrap();
+    assert!(matches!(cluster.answer().unwrap(), Answered::Unreadable(_)));
+    cluster.check_alive().unwrap();
+    drop(cluster);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+/// What one has seen would be old when another one has acted.
+#[test]
+fn one_repair_is_at_work_at_a_time() {
+    let directory = directory("one");
+    let cluster = Cluster::start_with_writer(Path::new(PROGRAM), &directory).unwrap();
+    let repair = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["repair", "--dir", directory.to_str().unwrap()]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    // Nobody is dead; it takes a second to say so.
+    let both = [repair(), repair()].map(|child| child.wait_with_output().unwrap());
+    assert!(both.iter().all(|output| !output.status.success()));
+    let said = both.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    let turned_away = |said: &&String| said.contains("another `quorate repair` is at work");
+    assert_eq!(said.iter().filter(turned_away).count(), 1, "{said:?}");
     drop(cluster);
     fs::remove_dir_all(&directory).unwrap();
 }

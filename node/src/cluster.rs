@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
-use quorate_core::id::{PgId, Position};
+use quorate_core::id::{PgId, Position, Positions};
 use quorate_core::rules::Bug;
 
 use crate::client::ClientError;
@@ -114,6 +114,8 @@ pub struct Cluster {
     volume: VolumeId,
     /// Rises whenever the nodes move to other addresses.
     revision: u32,
+    /// The highest incarnation that a disk of each position has had.
+    disks: Positions<u32>,
     nodes: Vec<NodeSeat>,
     /// Of the nodes, in that order.
     addresses: Vec<SocketAddr>,
@@ -199,15 +201,17 @@ impl Cluster {
             Some(earlier) => earlier.volume(),
             None => new_volume(directory)?,
         };
-        let nodes = member::seats(earlier.as_ref(), directory);
-        wait_until_ended(directory, &nodes)?;
+        let mut nodes = member::seats(earlier.as_ref(), directory);
+        wait_until_ended(directory, &mut nodes)?;
         let revision = earlier.as_ref().map_or(0, |file| file.revision);
+        let disks = member::disks(earlier.as_ref());
         let mut cluster = Self {
             executable: executable.to_path_buf(),
             directory: directory.to_path_buf(),
             mutant,
             volume,
             revision,
+            disks,
             nodes,
             addresses: Vec::new(),
             writer_address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -219,16 +223,18 @@ impl Cluster {
             _lock: lock,
         };
         let started = cluster.start_on(earlier.as_ref(), has_writer);
-        if let (Err(_), Some(earlier)) = (&started, &earlier) {
+        if let (Err(_), Some(earlier)) = (&started, earlier) {
             // Who has those addresses keeps them for the next start.
-            earlier.save(directory)?;
+            cluster.moved_back(earlier).save(directory)?;
         }
         started.map(|()| cluster)
     }
 
     /// Chooses addresses, and writes them and the volume's name down before anybody uses them.
     fn settle(&mut self, earlier: &[SocketAddr]) -> Result<(), ClusterError> {
-        let mut chosen = address::choose(earlier, self.nodes.len().saturating_add(1))?;
+        let is_held = |node: &NodeSeat| node.is_elsewhere;
+        let held: Vec<bool> = self.nodes.iter().map(is_held).chain([false]).collect();
+        let mut chosen = address::choose(earlier, &held)?;
         self.moved = self
             .everybody()
             .zip(earlier.iter().zip(&chosen))
@@ -250,11 +256,23 @@ impl Cluster {
         self.everybody().try_for_each(|who| self.configure(who))
     }
 
+    /// Returns the file of a cluster whose nodes go back to where they were: whoever was told of
+    /// other addresses meanwhile has to believe these again.
+    fn moved_back(&self, earlier: ClusterFile) -> ClusterFile {
+        if self.revision == earlier.revision {
+            return earlier;
+        }
+        let revision = self.revision.saturating_add(1);
+        let nodes = earlier.nodes.into_iter().map(|node| Member { revision, ..node }).collect();
+        ClusterFile { revision, nodes, ..earlier }
+    }
+
     /// Writes down what the cluster consists of, for whoever wants to find it.
     fn record(&self) -> Result<(), ClusterError> {
         let file = ClusterFile {
             volume: self.volume.to_string(),
             revision: self.revision,
+            disks: self.disks.to_array().to_vec(),
             writer: Member::writer(self.writer_address, self.writer.as_ref().map(Running::id)),
             nodes: self.nodes.iter().map(NodeSeat::recorded).collect(),
         };
@@ -263,6 +281,12 @@ impl Cluster {
     }
 
     fn configure(&self, who: Who) -> Result<(), ClusterError> {
+        if let Who::Node(position) = who
+            && self.seat(position)?.has_lost_log(&self.directory)
+        {
+            // Nobody is to start it from what would be written there.
+            return Ok(());
+        }
         let directory = self.directory.join(self.name(who));
         std::fs::create_dir_all(&directory).map_err(doing("creating a process's directory"))?;
         let comment = "Written by `quorate up` at every start: changes are lost.";
@@ -415,10 +439,11 @@ impl Cluster {
     fn wait_ready(&mut self, position: Position) -> Result<Status, ClusterError> {
         let clock = Clock::start();
         loop {
-            self.check_alive()?;
+            self.check_node(position)?;
             match self.status(position) {
                 Ok(status) => {
                     self.seat_mut(position)?.has_started = true;
+                    self.record()?;
                     return Ok(status);
                 }
                 Err(error) => {
@@ -429,6 +454,17 @@ impl Cluster {
                 }
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// Checks that the node at `position` has not ended: others are none of its business.
+    fn check_node(&mut self, position: Position) -> Result<(), ClusterError> {
+        let name = self.name(Who::Node(position));
+        match self.look(false)?.into_iter().find(|ended| ended.name == name) {
+            None => Ok(()),
+            Some(Ended { name, status, words, .. }) => {
+                Err(ClusterError::Ended { name, status, words })
+            }
         }
     }
 
@@ -513,6 +549,11 @@ impl Cluster {
         &self.absent
     }
 
+    /// Returns the names of the nodes that another process runs.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().filter(|node| node.is_elsewhere).map(|node| node.name.as_str())
+    }
+
     /// Returns the names of the nodes that had no vote when they started, because of damage to
     /// their logs: their peers repair them.
     #[must_use]
@@ -554,7 +595,7 @@ pub(crate) const fn is_temporary(error: &ClientError) -> bool {
 
 /// Returns addresses on loopback that nobody listens at now.
 pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, ClusterError> {
-    address::choose(&[], count)
+    address::choose(&[], &vec![false; count])
 }
 
 /// Returns a name for the volume of a directory in which there is none.
@@ -567,8 +608,8 @@ fn new_volume(directory: &Path) -> Result<VolumeId, ClusterError> {
 }
 
 /// Waits until nobody has a log open: nodes of a cluster that was killed take a moment to notice.
-/// Those that stay make the new nodes say so.
-fn wait_until_ended(directory: &Path, nodes: &[NodeSeat]) -> Result<(), ClusterError> {
+/// Those that stay are run by somebody else.
+fn wait_until_ended(directory: &Path, nodes: &mut [NodeSeat]) -> Result<(), ClusterError> {
     let clock = Clock::start();
     let is_open = |node: &NodeSeat| -> io::Result<bool> {
         match std::fs::File::open(directory.join(&node.name).join(LOCK_NAME)) {
@@ -578,9 +619,11 @@ fn wait_until_ended(directory: &Path, nodes: &[NodeSeat]) -> Result<(), ClusterE
         }
     };
     for node in nodes {
-        while is_open(node).map_err(doing("looking at a node's lock"))?
-            && clock.now() < Moment::new(STALE_MAX)
-        {
+        loop {
+            node.is_elsewhere = is_open(node).map_err(doing("looking at a node's lock"))?;
+            if !node.is_elsewhere || clock.now() >= Moment::new(STALE_MAX) {
+                break;
+            }
             thread::sleep(POLL);
         }
     }

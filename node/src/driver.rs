@@ -56,6 +56,8 @@ pub struct Node<E: Environment, R: Rules = Sound> {
     is_impaired: bool,
     /// Where the group's segments are.
     book: AddressBook,
+    /// When the book is to be made durable, if it isn't.
+    keep_at: Option<Moment>,
     /// The version of the segment's membership at the last turn.
     membership: MembershipEpoch,
     gossip: Gossip,
@@ -120,6 +122,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             membership: host.durable().membership().epoch(),
             host,
             book,
+            keep_at: None,
             gossip: Gossip::new(now),
             gossip_after: 0,
             marked: 0,
@@ -492,6 +495,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.env.say(&error::repaired(&self.config.directory));
         }
         self.collect(now)?;
+        self.keep_book(now)?;
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();
@@ -548,7 +552,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
             .filter(|caller| matches!(caller.role, CallerRole::Unknown))
             .map(|caller| caller.since.after(GREETING_MAX));
         let mark = self.is_mark_due().then(|| self.wrote.1.after(MARK_AFTER));
-        links.chain(greetings).chain(mark).fold(self.gossip.deadline(now), Moment::min)
+        let due = links.chain(greetings).chain(mark).chain(self.keep_at);
+        due.fold(self.gossip.deadline(now), Moment::min)
     }
 
     fn check<T>(&self, outcome: Result<T, HostError>) -> Result<T, NodeError> {

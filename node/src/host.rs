@@ -12,6 +12,7 @@ use quorate_core::record::Record;
 use quorate_core::rules::{Rules, Sound};
 use quorate_core::segment::Segment;
 
+use crate::addresses::LogTag;
 use crate::disk::{ReadError, SegmentLog};
 use crate::env::{Event, LogFile};
 use crate::payload;
@@ -239,6 +240,7 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
             group: durable.group(),
             position: self.log.identity().position,
             incarnation: durable.incarnation(),
+            log: LogTag::of(self.log.identity().salt),
             membership: *durable.membership(),
             scl: durable.scl(),
             vdl: durable.vdl(),
@@ -258,6 +260,13 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
     #[must_use]
     pub const fn durable(&self) -> &SegmentImage {
         self.segment.durable()
+    }
+
+    /// Returns whether nothing has ever been promised to anybody, or taken.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let durable = self.segment.durable();
+        durable.promised() == VolumeEpoch::ZERO && durable.records().is_empty()
     }
 
     /// Returns whether the segment counts in read quorums: it doesn't while it lacks something that

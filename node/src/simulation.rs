@@ -17,6 +17,8 @@ use serde::Serialize;
 mod backtracking;
 mod client;
 mod cluster;
+#[cfg(test)]
+mod emptied;
 mod faults;
 #[cfg(test)]
 mod hedging;

@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// How often the steward looks whether the process that joins is still there.
 const PROVIDE_AFTER: Duration = Duration::from_millis(500);
 
+/// How long a steward waits for a writer, or for the one that is to join, before it says so.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a member has to be away before it counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,15 @@ pub enum StewardError {
     /// The writer has no such group.
     #[error("the volume has no such protection group")]
     NoGroup,
+    /// Who is to join has the position of a member.
+    #[error(
+        "the group has a member at position {position}: give the new node a position that is free \
+         (`quorate members` shows those that aren't), and its address with --by"
+    )]
+    IsMember {
+        /// The position.
+        position: Position,
+    },
     /// Nobody has said who is to join.
     #[error("say which node is to join: its address, with --by")]
     NoNewcomer,
@@ -150,6 +162,10 @@ pub enum Progress {
     Finishing,
     /// The change is being taken back.
     Reverting,
+    /// No writer that has the volume open answers: this waits for one.
+    NoWriter,
+    /// The writer doesn't reach the node that is to join: this waits for it.
+    Unreachable,
 }
 
 /// One member in the place of another.
@@ -206,13 +222,21 @@ pub fn run(
         dead: Vec::new(),
         proposed: None,
         hydrated: None,
+        alone: None,
+        unreached: None,
     };
     loop {
         match steward.go_on() {
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}
             // A writer may be taking over.
-            Err(StewardError::Client(error)) if is_passing(&error) => steward.client = None,
+            Err(StewardError::Client(error)) if is_passing(&error) => {
+                steward.client = None;
+                let now = steward.clock.now();
+                if now.since(*steward.alone.get_or_insert(now)) > TELL_AFTER {
+                    (steward.tell)(Progress::NoWriter);
+                }
+            }
             Err(error) => return Err(error),
         }
         if steward.waited() > task.patience {
@@ -252,6 +276,10 @@ struct Steward<'a> {
     dead: Vec<(Position, Moment)>,
     proposed: Option<Moment>,
     hydrated: Option<Duration>,
+    /// Since when no writer answers.
+    alone: Option<Moment>,
+    /// Since when the writer doesn't reach the one that is to join.
+    unreached: Option<Moment>,
 }
 
 impl Steward<'_> {
@@ -286,13 +314,23 @@ impl Steward<'_> {
             None => self.client.insert(self.hands.connect()?),
         };
         let members = client.members()?;
+        self.alone = None;
         let group = members.groups.into_iter().find(|group| group.group == self.task.group);
         group.ok_or(StewardError::NoGroup)
     }
 
     fn step(&mut self, step: Step, place: Option<Place>) -> Result<Stepped, StewardError> {
         let client = self.client.as_mut().ok_or(StewardError::NoGroup)?;
-        Ok(client.step(self.task.group, step, place)?)
+        let stepped = client.step(self.task.group, step, place)?;
+        // A connection takes a moment to come about.
+        if stepped != Stepped::Unreachable {
+            self.unreached = None;
+        } else if self.clock.now().since(*self.unreached.get_or_insert(self.clock.now()))
+            > TELL_AFTER
+        {
+            (self.tell)(Progress::Unreachable);
+        }
+        Ok(stepped)
     }
 
     /// Goes on with a change that is under way.
@@ -421,6 +459,9 @@ impl Steward<'_> {
         };
         let old = SegmentId { position: old, incarnation: membership.incarnation(old) };
         if let Some(new) = self.hands.newcomer()? {
+            if membership.everyone().contains(new.position) {
+                return Err(StewardError::IsMember { position: new.position });
+            }
             return Ok(Some(Change { old, new }));
         }
         let free = Position::first(SEGMENTS_MAX).find(|position| !members.contains(*position));

@@ -16,6 +16,7 @@ use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
 
+use crate::addresses::LogTag;
 use crate::config::{self, VolumeId};
 use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, LogIdentity, Note};
@@ -129,6 +130,7 @@ pub(crate) fn status() -> Status {
         group: PgId::new(0),
         position: Position::new(2).unwrap(),
         incarnation: Incarnation::new(0),
+        log: LogTag::of(0x5a17),
         membership: Membership::genesis(QuorumSet::AURORA),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,

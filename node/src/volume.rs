@@ -160,6 +160,13 @@ pub enum VolumeError {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// Too few segments have told in time what there is at a point.
+    #[error(
+        "too few segments told in time what there is at that LSN, so the volume stays where it is. \
+         Going back takes four of every group; going forward takes one that was there when the \
+         volume went back. Start those that are down, and ask again"
+    )]
+    NotLocated,
     /// There is no consistency point to go to.
     #[error(
         "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
@@ -197,8 +204,9 @@ pub enum VolumeError {
     Oversized,
     /// A point above the end, and not on a branch that was left.
     #[error(
-        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
-         forward again only until something is written"
+        "no record at that LSN is part of the volume: it is above the end, between two epochs, or \
+         on a branch that was left and is out of reach, since a volume goes forward again only \
+         until something is written"
     )]
     PointAhead,
     /// A point under the garbage floor.
@@ -234,6 +242,8 @@ pub struct Unavailable {
     pub reached: usize,
     /// How many of them have no vote: their logs were damaged, and aren't repaired yet.
     pub impaired: usize,
+    /// How many others don't count: they hold other logs than their peers have met.
+    pub strangers: usize,
     /// How many there are.
     pub segments: usize,
     /// A segment that turned this process away, and why.
@@ -242,7 +252,7 @@ pub struct Unavailable {
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reached, impaired, segments, refusal } = self;
+        let Self { reached, impaired, strangers, segments, refusal } = self;
         write!(
             out,
             "the volume cannot be opened: {reached} of {segments} segments answered, and opening \
@@ -254,6 +264,13 @@ impl fmt::Display for Unavailable {
                 ". {impaired} of them said that they are impaired: damage to their logs has cost \
                  them their vote until their peers have repaired them, and three of every group \
                  need theirs"
+            )?;
+        }
+        if *strangers > 0 {
+            write!(
+                out,
+                ". {strangers} others do not count: they hold other logs than their peers have met \
+                 under their names, as after a loss of their disks"
             )?;
         }
         match refusal {

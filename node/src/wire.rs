@@ -35,7 +35,7 @@ use quorate_core::record::Record;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::addresses::Seats;
+use crate::addresses::{LogTag, Seats};
 use crate::config::VolumeId;
 use crate::payload::{self, PAGE_BYTES_MAX, PayloadError};
 
@@ -45,7 +45,7 @@ pub mod members;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
@@ -136,6 +136,8 @@ pub struct Status {
     pub position: Position,
     /// Which disk of its position it is.
     pub incarnation: Incarnation,
+    /// Which log it has.
+    pub log: LogTag,
     /// The membership that it has, or had last.
     pub membership: Membership,
     /// What it holds every record up to.

@@ -30,7 +30,7 @@ use quorate_core::record::Record;
 use quorate_core::refusal::Refusal;
 use quorate_core::rules::Sound;
 use quorate_core::truncation::{History, TruncationRange};
-use quorate_node::addresses::{Place, Seat, Seats};
+use quorate_node::addresses::{KnownLog, LogTag, Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::format::{self, FrameHeader, LogIdentity, Note};
 use quorate_node::payload;
@@ -85,6 +85,7 @@ fn status() -> Status {
         group: GROUP,
         position: position(),
         incarnation: Incarnation::new(0),
+        log: LogTag::of(0x57),
         membership: membership(),
         scl: Scl::ZERO,
         vdl: Vdl::ZERO,
@@ -185,6 +186,7 @@ fn envelopes() -> Vec<Envelope> {
         ToWriter::Confirmed { epoch, incarnation, ticket },
         ToWriter::Located {
             epoch,
+            incarnation,
             ticket,
             place: quorate_core::message::Place { end: needed, cpl: base, tip: None },
         },
@@ -222,6 +224,11 @@ fn envelopes() -> Vec<Envelope> {
         Envelope::Seats(Seats {
             group,
             seats: vec![Seat { position: position(), place: place() }],
+            logs: vec![KnownLog {
+                position: position(),
+                incarnation: Incarnation::new(0x58),
+                tag: LogTag::of(0x59),
+            }],
         }),
     ];
     let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
@@ -406,7 +413,7 @@ fn golden(file: &str, lines: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
 /// A message must be the same bytes in every build of a version.
 #[test]
 fn the_wire_speaks_as_it_did() {
-    assert_eq!(wire::PROTOCOL_VERSION, 3, "a new version has new golden files");
+    assert_eq!(wire::PROTOCOL_VERSION, 4, "a new version has new golden files");
     let envelopes = envelopes();
     let kinds: BTreeSet<&str> = envelopes.iter().map(kind).collect();
     assert_eq!(kinds.len(), KINDS);

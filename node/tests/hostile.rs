@@ -19,7 +19,7 @@ use quorate_core::message::{
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
-use quorate_node::addresses::{Place, Seat, Seats};
+use quorate_node::addresses::{KnownLog, LogTag, Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::disk::SegmentLog;
 use quorate_node::env::{Event, KeepNote, LogFile};
@@ -175,17 +175,20 @@ fn shapes() -> Vec<Shape> {
         Shape::new("start", &start(vec![]), &start(vec![Lsn::new(1)])),
         Shape::new("redo", &redo(none()), &redo(records())),
         Shape::new("write", &write(vec![]), &write(vec![page])),
-        Shape::new("status, seats", &seats(0), &seats(1)),
+        Shape::new("status, seats", &seats(0, 0), &seats(1, 0)),
+        Shape::new("status, logs", &seats(0, 0), &seats(0, 1)),
         Shape::new("status, groups", &status(0, 0), &status(1, 0)),
         Shape::new("status, segments", &status(1, 0), &status(1, 1)),
     ]
 }
 
-/// Returns an address book with so many places.
-fn seats(count: usize) -> Envelope {
+/// Returns an address book with so many places and logs.
+fn seats(count: usize, logs: usize) -> Envelope {
     let (position, address) = (Position::new(0).unwrap(), SocketAddr::from(([127, 0, 0, 1], 7)));
     let seat = Seat { position, place: Place::first(address) };
-    Envelope::Seats(Seats { group: PgId::new(0), seats: vec![seat; count] })
+    let log = KnownLog { position, incarnation: Incarnation::new(0), tag: LogTag::of(1) };
+    let (seats, logs) = (vec![seat; count], vec![log; logs]);
+    Envelope::Seats(Seats { group: PgId::new(0), seats, logs })
 }
 
 /// Returns the status of a writer with so many groups of so many segments.

@@ -15,29 +15,29 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How long a process of a cluster that was killed may take to give its port back.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 
-/// Returns `count` addresses that nobody listens at now: those of `earlier` that are free, and
-/// others in place of those that aren't.
+/// Returns an address for each of `held` that nobody listens at now: those of `earlier` that are
+/// free, and others in place of those that aren't. Who is held keeps his own: he listens there.
 pub(super) fn choose(
     earlier: &[SocketAddr],
-    count: usize,
+    held: &[bool],
 ) -> Result<Vec<SocketAddr>, ClusterError> {
     let clock = Clock::start();
     // Held until all are found, so that none is found twice.
-    let mut kept: Vec<Option<(SocketAddr, TcpListener)>> = Vec::new();
-    for index in 0..count {
-        let mut held = None;
+    let mut kept: Vec<Option<(SocketAddr, Option<TcpListener>)>> = Vec::new();
+    for (index, is_held) in held.iter().enumerate() {
+        let mut own = earlier.get(index).filter(|_| *is_held).map(|address| (*address, None));
         while let Some(address) = earlier.get(index)
-            && held.is_none()
+            && own.is_none()
         {
-            held = bind(*address);
-            if held.is_none() && clock.now() > Moment::new(RELEASE_MAX) {
+            own = bind(*address);
+            if own.is_none() && clock.now() > Moment::new(RELEASE_MAX) {
                 break;
             }
-            if held.is_none() {
+            if own.is_none() {
                 thread::sleep(POLL);
             }
         }
-        kept.push(held);
+        kept.push(own);
     }
     let start = random().map_err(doing("asking for randomness"))?;
     let span = PORTS.len() as u64;
@@ -48,9 +48,9 @@ pub(super) fn choose(
         *slot = ports.find_map(|port| bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     }
     let chosen: Vec<SocketAddr> = kept.iter().flatten().map(|(address, _)| *address).collect();
-    if chosen.len() < count { Err(ClusterError::NoPorts) } else { Ok(chosen) }
+    if chosen.len() < held.len() { Err(ClusterError::NoPorts) } else { Ok(chosen) }
 }
 
-fn bind(address: SocketAddr) -> Option<(SocketAddr, TcpListener)> {
-    TcpListener::bind(address).ok().map(|listener| (address, listener))
+fn bind(address: SocketAddr) -> Option<(SocketAddr, Option<TcpListener>)> {
+    TcpListener::bind(address).ok().map(|listener| (address, Some(listener)))
 }

@@ -92,6 +92,16 @@ pub enum ClusterError {
         /// What it did instead of answering.
         error: StatusError,
     },
+    /// Another process replaces nodes already.
+    #[error(
+        "another `quorate repair` is at work in {}: wait until it is through, or end it; what is \
+         under way goes on when it is run again",
+        .directory.display()
+    )]
+    OtherSteward {
+        /// Where.
+        directory: PathBuf,
+    },
     /// The nodes didn't come level.
     #[error("the nodes are not level after {waited:?}")]
     NotLevel {

@@ -58,6 +58,9 @@ pub struct ClusterFile {
     /// Rises whenever nodes move to other addresses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+    /// By position: the highest incarnation that a disk has had. None comes back under its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<u32>,
     /// The writer.
     pub writer: Member,
     /// The nodes; by position, unless some were replaced.

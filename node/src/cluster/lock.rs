@@ -17,6 +17,9 @@ use crate::clock::{Clock, Moment};
 /// The file that is locked. It stays when the lock is gone: it says nothing by itself.
 const LOCK_NAME: &str = "cluster.lock";
 
+/// The file that whoever replaces nodes locks.
+const STEWARD_LOCK_NAME: &str = "steward.lock";
+
 /// The time between two looks at a lock that is waited for.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -29,14 +32,32 @@ pub(super) struct ClusterLock {
 impl ClusterLock {
     /// Takes the lock of `directory`; `None` when another process has it.
     pub(super) fn take(directory: &Path) -> io::Result<Option<Self>> {
-        let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).open(directory.join(LOCK_NAME))?;
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(locked(directory, LOCK_NAME)?.map(|file| Self { _file: file }))
+    }
+}
+
+/// The right to replace nodes of the cluster of a directory; ends with this value or with this
+/// process.
+#[derive(Debug)]
+pub(super) struct StewardLock {
+    _file: File,
+}
+
+impl StewardLock {
+    /// Takes the lock of `directory`; `None` when another process has it.
+    pub(super) fn take(directory: &Path) -> io::Result<Option<Self>> {
+        Ok(locked(directory, STEWARD_LOCK_NAME)?.map(|file| Self { _file: file }))
+    }
+}
+
+/// Returns the file `name` of `directory`, locked, or `None` when another process has locked it.
+fn locked(directory: &Path, name: &str) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(directory.join(name))?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use quorate_core::id::{Incarnation, Position, SegmentId};
+use quorate_core::id::{Incarnation, Position, Positions, SEGMENTS_MAX, SegmentId};
 
 use super::process::Running;
 use super::{Cluster, ClusterError, ClusterFile, Member, NAMES, WRITER, Who};
@@ -23,6 +23,8 @@ pub(super) struct NodeSeat {
     pub(super) has_started: bool,
     /// Whether that log is gone. It must not come back under its old name.
     pub(super) is_lost: bool,
+    /// Whether another process runs it.
+    pub(super) is_elsewhere: bool,
     pub(super) running: Option<Running>,
 }
 
@@ -34,8 +36,12 @@ impl NodeSeat {
 
     /// Looks whether the log of the node is where it was.
     pub(super) fn look(&mut self, directory: &Path) {
-        let is_there = directory.join(&self.name).join(LOG_NAME).exists();
-        self.is_lost = self.has_started && !is_there;
+        self.is_lost = self.has_lost_log(directory);
+    }
+
+    /// Returns whether there was a log, and there is none.
+    pub(super) fn has_lost_log(&self, directory: &Path) -> bool {
+        self.has_started && !directory.join(&self.name).join(LOG_NAME).exists()
     }
 
     pub(super) fn recorded(&self) -> Member {
@@ -78,6 +84,7 @@ pub(super) fn seats(earlier: Option<&ClusterFile>, directory: &Path) -> Vec<Node
             place: Place::first(nobody),
             has_started: false,
             is_lost: false,
+            is_elsewhere: false,
             running: None,
         };
         return Position::first(NAMES.len()).zip(&NAMES).map(new).collect();
@@ -93,12 +100,29 @@ pub(super) fn seats(earlier: Option<&ClusterFile>, directory: &Path) -> Vec<Node
             place: Place { incarnation, revision, address },
             has_started: member.has_started,
             is_lost: false,
+            is_elsewhere: false,
             running: None,
         };
         seat.look(directory);
         Some(seat)
     };
     earlier.nodes.iter().enumerate().filter_map(known).collect()
+}
+
+/// Returns by position the highest incarnation that a disk has had.
+pub(super) fn disks(earlier: Option<&ClusterFile>) -> Positions<u32> {
+    let mut disks = Positions::default();
+    let Some(earlier) = earlier else { return disks };
+    let known = Position::first(SEGMENTS_MAX).zip(&earlier.disks).map(|(at, disk)| (at, *disk));
+    let present = earlier
+        .nodes
+        .iter()
+        .filter_map(|node| Some((Position::new(node.position?)?, node.incarnation)));
+    for (position, disk) in known.chain(present) {
+        let highest = disks.at_mut(position);
+        *highest = disk.max(*highest);
+    }
+    disks
 }
 
 /// Returns the nodes as configurations list them: by position, while none was ever replaced or

@@ -18,7 +18,7 @@ impl Cluster {
         let known = self.nodes.iter_mut().find(|node| node.id() == new);
         if let Some(known) = known {
             known.look(&self.directory);
-            let (is_lost, place) = (known.is_lost, known.place);
+            let (is_lost, place, has_started) = (known.is_lost, known.place, known.has_started);
             let running = known.running.as_mut();
             let has_ended = running.is_none_or(|it| it.ended().is_ok_and(|end| end.is_some()));
             if is_lost {
@@ -26,9 +26,19 @@ impl Cluster {
             }
             if has_ended {
                 self.restart(position)?;
+            } else if !has_started {
+                // Nobody may propose it before its log is known to be there: without it, a later
+                // start would take it for a new one.
+                self.wait_ready(position)?;
             }
             return Ok(place);
         }
+        let highest = self.disks.at_mut(position);
+        if new.incarnation.get() <= *highest {
+            // Its directory was another one; an empty one must not have its name (edge 27).
+            return Err(ClusterError::DiskLost { name: new.to_string() });
+        }
+        *highest = new.incarnation.get();
         let zone = match self.seat(old) {
             Ok(seat) => seat.zone.clone(),
             // It is nobody's any more; the place says what it was at first.
@@ -36,11 +46,19 @@ impl Cluster {
         };
         // A disk from before has the position no more.
         self.nodes.retain(|node| node.position != position);
-        let free = address::choose(&[], 1)?.pop().ok_or(ClusterError::NoPorts)?;
+        let free = address::choose(&[], &[false])?.pop().ok_or(ClusterError::NoPorts)?;
         let place = Place { incarnation: new.incarnation, revision: 0, address: free };
         let (name, position) = (self.unused_name(&zone), new.position);
-        let (has_started, is_lost, running) = (false, false, None);
-        self.nodes.push(NodeSeat { name, zone, position, place, has_started, is_lost, running });
+        self.nodes.push(NodeSeat {
+            name,
+            zone,
+            position,
+            place,
+            has_started: false,
+            is_lost: false,
+            is_elsewhere: false,
+            running: None,
+        });
         self.addresses = self.nodes.iter().map(|node| node.place.address).collect();
         self.record()?;
         self.everybody().try_for_each(|who| self.configure(who))?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use quorate_core::id::{Incarnation, Position, SegmentId};
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, ClusterError, ClusterFile, POLL, doing, lock};
+use super::lock::{self, StewardLock};
+use super::{Cluster, ClusterError, ClusterFile, POLL, doing};
 use crate::addresses::Place;
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, Moment};
@@ -78,6 +79,8 @@ struct Answer {
 pub enum Answered {
     /// Nothing new.
     Nothing,
+    /// It isn't one, because of this.
+    Unreadable(String),
     /// A node with this name runs now that wasn't there before.
     Provided(String),
     /// These nodes are no part of the cluster any more.
@@ -94,7 +97,11 @@ impl Cluster {
         if !path.exists() {
             return Ok(Answered::Nothing);
         }
-        let request: Request = file::read(&path)?;
+        let request: Request = match file::read(&path) {
+            Ok(request) => request,
+            // The cluster goes on, whatever is in that file.
+            Err(error) => return Ok(Answered::Unreadable(error.to_string())),
+        };
         std::fs::remove_file(&path).map_err(doing("removing a request"))?;
         let mut answer = Answer { name: request.name.clone(), ..Answer::default() };
         let answered = match self.carry_out(&request, &mut answer) {
@@ -135,18 +142,26 @@ impl Cluster {
 }
 
 /// The hands of a steward for a cluster on this machine that another process runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LocalHands {
     directory: PathBuf,
     patience: Duration,
+    _lock: StewardLock,
 }
 
 impl LocalHands {
     /// Returns the hands for the cluster in `directory`, whose writer may take `patience` for an
     /// answer.
-    #[must_use]
-    pub fn new(directory: &Path, patience: Duration) -> Self {
-        Self { directory: directory.to_path_buf(), patience }
+    ///
+    /// # Errors
+    /// [`ClusterError::OtherSteward`] when another process has them: what one has seen would be old
+    /// when the other one has acted.
+    pub fn new(directory: &Path, patience: Duration) -> Result<Self, ClusterError> {
+        let lock = StewardLock::take(directory).map_err(doing("taking the steward's lock"))?;
+        let Some(lock) = lock else {
+            return Err(ClusterError::OtherSteward { directory: directory.to_path_buf() });
+        };
+        Ok(Self { directory: directory.to_path_buf(), patience, _lock: lock })
     }
 
     fn ask(&self, request: &Request) -> Result<Answer, ClusterError> {

@@ -49,7 +49,8 @@ impl Cluster {
         (self.absent, self.impaired) = (Vec::new(), Vec::new());
         self.miss_forgetful()?;
         for position in self.positions() {
-            if !self.seat(position)?.is_lost {
+            let seat = self.seat(position)?;
+            if !seat.is_lost && !seat.is_elsewhere {
                 self.spawn(Who::Node(position))?;
             }
         }
@@ -120,7 +121,11 @@ impl Cluster {
         let clock = Clock::start();
         loop {
             self.take_absent()?;
-            if self.seat(position)?.running.is_none() {
+            let (has_none, is_elsewhere) = {
+                let seat = self.seat(position)?;
+                (seat.running.is_none(), seat.is_elsewhere)
+            };
+            if has_none && !is_elsewhere {
                 return Ok(None);
             }
             match self.status(position) {
@@ -130,6 +135,15 @@ impl Cluster {
                 }
                 Err(error) => {
                     let waited = clock.now().since(Moment::default());
+                    if is_elsewhere && waited > ANSWER_MAX {
+                        let why = format!(
+                            "another process has its directory open, and does not answer at its \
+                             address ({error}): end that process"
+                        );
+                        self.miss(Who::Node(position), why);
+                        self.check_absent()?;
+                        return Ok(None);
+                    }
                     if waited > READY_MAX {
                         return Err(ClusterError::NotReady { position, waited, error });
                     }

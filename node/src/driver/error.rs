@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use quorate_core::id::SegmentId;
+
 use crate::config::ConfigError;
 use crate::disk::{OpenError, Replaced};
 use crate::env::{LogFileError, is_full};
@@ -72,6 +74,20 @@ pub enum NodeError {
         directory: PathBuf,
         /// Why.
         error: OpenError,
+    },
+    /// The log is a new one, where there was another one under the same name.
+    #[error(
+        "the directory {} holds a new log, but its peers have met another one under the name of \
+         {segment}: without what that one had promised and held, this node must not take its place. \
+         If the directory is the wrong one, or is not mounted, correct that and start the node \
+         again; if its disk is lost, replace the node with `quorate repair`",
+        .directory.display(),
+    )]
+    OtherLog {
+        /// Where the segment is.
+        directory: PathBuf,
+        /// The name.
+        segment: SegmentId,
     },
     /// The operating system can't wait for events or has no randomness.
     #[error("the operating system failed this process: {0}. Start the node again")]

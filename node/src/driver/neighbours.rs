@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_core::id::Position;
+use quorate_core::id::{Position, SegmentId};
 use quorate_core::rules::Rules;
 
 use super::caller::{Caller, CallerRole};
 use super::{Node, NodeError};
 use crate::addresses::{Place, Seats};
+use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::connection::ConnectionError;
 use crate::env::{Environment, Token};
@@ -19,16 +20,21 @@ use crate::wire::{self, Envelope, Hello, HelloRefusal, Role, Welcome, WireError}
 /// network take, so that those who answer go on to acknowledge what is written meanwhile.
 const HYDRATION_BYTES_PER_SECOND: u64 = 64 << 20;
 
+/// How long after a log was met the book that says so is made durable.
+const KEEP_AFTER: Duration = Duration::from_millis(100);
+
 impl<E: Environment, R: Rules> Node<E, R> {
     /// Calls everybody whom the segment's membership concerns, where the book says that they are,
     /// and nobody else.
     pub(super) fn relink(&mut self) {
         let now = self.env.now();
         let NodeConfig { volume, group, position: own, .. } = self.config;
-        let wanted = self.host.durable().membership().everyone();
+        let membership = *self.host.durable().membership();
+        let wanted = membership.everyone();
         let address = |position: Position| {
             let is_wanted = wanted.contains(position) && position != own;
-            self.book.place(position).filter(|_| is_wanted).map(|place| place.address)
+            let place = self.book.place_under(&membership, position);
+            place.filter(|_| is_wanted).map(|place| place.address)
         };
         let gossip = &mut self.gossip;
         self.links.retain(|position, link| {
@@ -59,15 +65,26 @@ impl<E: Environment, R: Rules> Node<E, R> {
     /// Takes that the segment at `position` answers, unless it is a disk from before, and tells it
     /// where the others are.
     pub(super) fn meet(&mut self, position: Position, welcome: &Welcome) -> Result<(), NodeError> {
-        let incarnation = welcome.status.incarnation;
-        let Some(place) = self.book.place(position) else { return Ok(()) };
+        let (incarnation, log) = (welcome.status.incarnation, welcome.status.log);
+        let membership = *self.host.durable().membership();
+        let Some(place) = self.book.place_under(&membership, position) else { return Ok(()) };
+        let now = self.env.now();
+        if incarnation != place.incarnation && membership.knows(position, place.incarnation) {
+            // Somebody else, at the address of a member.
+            if let Some(link) = self.links.get_mut(&position) {
+                link.fail(&mut self.env, now);
+            }
+            return Ok(());
+        }
+        if self.book.learn_log(position, incarnation, log) {
+            self.keep_soon();
+        }
         if incarnation > place.incarnation {
             let place = Place { incarnation, revision: 0, ..place };
             self.book.learn(position, place);
             self.book.keep(&mut self.env, &self.config.directory)?;
         }
         let frame = Arc::new(wire::encode(&Envelope::Seats(self.book.told()), &[])?);
-        let now = self.env.now();
         let Some(link) = self.links.get_mut(&position) else { return Ok(()) };
         if incarnation < place.incarnation {
             link.fail(&mut self.env, now);
@@ -79,7 +96,21 @@ impl<E: Environment, R: Rules> Node<E, R> {
 
     /// Takes what another process knows of the group's addresses. News are durable before anything
     /// that it says next is taken: a membership that needs them comes behind them.
+    ///
+    /// # Errors
+    /// [`NodeError::OtherLog`] when this segment's log is a new one, and there was another one under
+    /// its name.
     pub(super) fn learn(&mut self, seats: &Seats) -> Result<(), NodeError> {
+        let NodeConfig { group, position, incarnation, .. } = self.config;
+        let known = seats.log(position, incarnation).filter(|_| seats.group == group);
+        if self.host.is_blank() && known.is_some_and(|known| known != self.host.status().log) {
+            let directory = self.config.directory.clone();
+            let segment = SegmentId { position, incarnation };
+            return Err(NodeError::OtherLog { directory, segment });
+        }
+        if self.book.merge_logs(seats) {
+            self.keep_soon();
+        }
         if !self.book.merge(seats) {
             return Ok(());
         }
@@ -93,6 +124,22 @@ impl<E: Environment, R: Rules> Node<E, R> {
             if matches!(caller.role, CallerRole::Segment(_) | CallerRole::Writer { .. }) {
                 caller.connection.send(Arc::clone(&frame));
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the book durable before long: where a log was met first is needed only once that is
+    /// gone, and many are met at once.
+    fn keep_soon(&mut self) {
+        let soon = self.env.now().after(KEEP_AFTER);
+        self.keep_at.get_or_insert(soon);
+    }
+
+    /// Makes the book durable if it is time to.
+    pub(super) fn keep_book(&mut self, now: Moment) -> Result<(), NodeError> {
+        if self.keep_at.is_some_and(|at| at <= now) {
+            self.keep_at = None;
+            self.book.keep(&mut self.env, &self.config.directory)?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use quorate_core::rules::Rules;
 
 use super::reads::Reads;
 use super::{Attached, ReaderConfig, ReaderError};
+use crate::addresses::{AddressBook, Seat, Seats};
 use crate::clock::Moment;
 use crate::env::{Environment, Event, Stream};
 use crate::link::{Link, LinkEvent};
@@ -70,6 +71,8 @@ pub(super) struct ReaderDriver<E: Environment, R: Rules> {
     machine: Option<Reader<R>>,
     effects: Vec<ReaderEffect>,
     feeds: Vec<Feed<E::Stream>>,
+    /// By group: where its segments are, as far as this process was told.
+    books: Vec<AddressBook>,
     segments: Vec<Segment<E::Stream>>,
     /// The bytes of every record that the machine has.
     payloads: BTreeMap<Lsn, Vec<u8>>,
@@ -90,13 +93,14 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
     pub(super) fn new(rules: R, mut env: E, config: ReaderConfig) -> io::Result<Self> {
         let (id, now, volume) = (ReaderId::new(env.random()?), env.now(), config.volume);
         let role = Role::Reader { reader: id };
-        let mut segments = Vec::new();
+        let (mut segments, mut books) = (Vec::new(), Vec::new());
         for (group, addresses) in (0..).map(PgId::new).zip(&config.segments) {
             for (position, address) in Position::first(addresses.len()).zip(addresses) {
                 let hello = Hello { volume, group, position, role };
                 let link = Link::new(*address, hello, now);
                 segments.push(Segment { group, position, link });
             }
+            books.push(AddressBook::new(group, addresses, &[]));
         }
         // A writer process is no segment; it looks at the volume and the role only.
         let nowhere = Position::first(1).next().map(|position| {
@@ -112,6 +116,7 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
             machine: None,
             effects: Vec::new(),
             feeds: nowhere.unwrap_or_default(),
+            books,
             segments,
             payloads: BTreeMap::new(),
             cached: VecDeque::new(),
@@ -186,6 +191,7 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
                                 ),
                             payload,
                         } => self.receive(message, &payload),
+                        Frame { envelope: Envelope::Seats(seats), .. } => self.relocate(&seats),
                         // Nobody asked for anything else.
                         _ => self.hang_up_on_writer(index),
                     },
@@ -220,6 +226,35 @@ impl<E: Environment, R: Rules> ReaderDriver<E, R> {
         self.is_cut_off = true;
         self.attach = self.env.now();
         Ok(())
+    }
+
+    /// Calls the segments where a writer says that they are: some may have joined since, or moved.
+    fn relocate(&mut self, seats: &Seats) {
+        let at = usize::try_from(seats.group.get()).ok();
+        let Some(book) = at.and_then(|at| self.books.get_mut(at)) else { return };
+        if !book.merge(seats) {
+            return;
+        }
+        let (now, group, volume) = (self.env.now(), seats.group, self.config.volume);
+        let role = Role::Reader { reader: self.id };
+        for Seat { position, place } in book.seats() {
+            let is_it = |known: &&mut Segment<E::Stream>| {
+                (known.group, known.position) == (group, position)
+            };
+            let hello = Hello { volume, group, position, role };
+            match self.segments.iter_mut().find(is_it) {
+                Some(known) if known.link.address() == place.address => {}
+                Some(known) => {
+                    known.link.fail(&mut self.env, now);
+                    known.link = Link::new(place.address, hello, now);
+                    self.reads.lost(group, position, now);
+                }
+                None => {
+                    let link = Link::new(place.address, hello, now);
+                    self.segments.push(Segment { group, position, link });
+                }
+            }
+        }
     }
 
     fn take_from_segments(&mut self) {

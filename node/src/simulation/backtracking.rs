@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::steady::Steady;
+use quorate_core::lsn::Lsn;
+
+use super::steady::{Steady, WRITER};
 use crate::answer::Outcome;
 use crate::volume::{Consistency, VolumeError};
 
@@ -11,7 +13,7 @@ use crate::volume::{Consistency, VolumeError};
 const BOUND: Duration = Duration::from_secs(10);
 
 /// Returns a cluster in which one page was written twice, and the first write's LSN.
-fn written(seed: u64) -> (Steady, quorate_core::lsn::Lsn) {
+fn written(seed: u64) -> (Steady, Lsn) {
     let mut steady = Steady::start(seed);
     let first = steady.write(1, b"first");
     let mut cpl = None;
@@ -66,5 +68,36 @@ fn a_writer_that_is_overtaken_while_it_goes_back_gives_up() {
         steady.run_for(BOUND);
         let (_, other) = steady.other.as_ref().unwrap();
         assert_eq!(other.over(), None, "seed {seed}");
+    }
+}
+
+/// An answer that comes late must not pass for one to the question that was asked since.
+#[test]
+fn a_late_answer_says_nothing_about_another_point() {
+    for seed in 1..=5 {
+        let (mut steady, first) = written(seed);
+        let both = steady.write_all(&[1, 2], b"third");
+        let mut cpl = None;
+        steady.run_until(BOUND, |_| {
+            if let Outcome::Given(Ok(committed)) = both.take() {
+                cpl = Some(committed.cpl.get());
+            }
+            cpl.is_some()
+        });
+        steady.level();
+        for node in [4, 5] {
+            steady.world.with(|state| state.slow_down(node, WRITER, true));
+        }
+        let between = Lsn::new(cpl.unwrap() - 1);
+        let torn = steady.backtrack(between);
+        steady.run_until(BOUND, |_| match torn.take() {
+            Outcome::Given(outcome) => matches!(outcome, Err(VolumeError::NoPoint { .. })),
+            Outcome::Never | Outcome::NotYet => false,
+        });
+        let gone = steady.backtrack(first);
+        steady.run_until(BOUND, |_| match gone.take() {
+            Outcome::Given(opened) => opened.unwrap().recovery_point.lsn() == first,
+            Outcome::Never | Outcome::NotYet => false,
+        });
     }
 }

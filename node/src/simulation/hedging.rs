@@ -66,7 +66,7 @@ fn slow_down(steady: &Steady, node: usize, is_on: bool) {
 fn reads_stay_fast_beside_a_hung_and_a_slow_segment() {
     for seed in 1..=5 {
         let mut steady = filled(seed);
-        let hung = steady.nodes[3].0;
+        let hung = steady.nodes[&3].0;
         steady.world.with(|state| state.freeze(hung, false));
         slow_down(&steady, 4, true);
         let count = 3000;
@@ -92,7 +92,7 @@ fn reads_stay_fast_beside_a_hung_and_a_slow_segment() {
 #[test]
 fn segments_that_are_well_again_are_read_from() {
     let mut steady = filled(9);
-    let hung = steady.nodes[3].0;
+    let hung = steady.nodes[&3].0;
     steady.world.with(|state| state.freeze(hung, false));
     slow_down(&steady, 4, true);
     read(&mut steady, 500, Consistency::Snapshot);

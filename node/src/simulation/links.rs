@@ -24,12 +24,12 @@ fn a_machine_that_is_gone_is_noticed_by_who_calls_it() {
         steady.run_for(Duration::from_secs(10));
         assert!((0..NODES).all(|node| is_up(&steady, node)), "idle links stay up");
         let all = NODES - 1;
-        assert!(steady.nodes.iter().all(|(_, node)| node.connections() == (all, NODES)));
-        let gone = steady.nodes[2].0;
+        assert!(steady.nodes.values().all(|(_, node)| node.connections() == (all, NODES)));
+        let gone = steady.nodes[&2].0;
         steady.world.with(|state| state.crash(gone, Crash::Power));
         steady.run_until(NOTICED, |steady| !is_up(steady, 2));
         steady.run_until(NOTICED, |steady| {
-            let others = steady.nodes.iter().enumerate().filter(|(node, _)| *node != 2);
+            let others = steady.nodes.iter().filter(|(node, _)| **node != 2);
             others.map(|(_, (_, node))| node.connections().0).all(|up| up == all - 1)
         });
     }
@@ -43,7 +43,7 @@ fn a_caller_that_is_gone_is_noticed() {
     let writer = steady.writer;
     steady.world.with(|state| state.crash(writer, Crash::Power));
     steady.run_until(Duration::from_secs(20), |steady| {
-        steady.nodes.iter().all(|(_, node)| node.connections() == (NODES - 1, NODES - 1))
+        steady.nodes.values().all(|(_, node)| node.connections() == (NODES - 1, NODES - 1))
     });
 }
 
@@ -53,7 +53,7 @@ fn a_caller_that_is_gone_is_noticed() {
 fn a_node_that_hangs_is_given_up_and_taken_back() {
     let mut steady = Steady::start(4);
     steady.run_for(Duration::from_secs(1));
-    let hung = steady.nodes[3].0;
+    let hung = steady.nodes[&3].0;
     steady.world.with(|state| state.freeze(hung, false));
     let mut most = 0;
     for page in 0..1500 {

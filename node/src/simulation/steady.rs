@@ -2,6 +2,7 @@
 //! process.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use quorate_core::quorum::QuorumSet;
 
 use crate::answer::{Answer, Outcome, answer};
 use crate::config::{NodeConfig, VolumeId};
-use crate::driver::Node;
+use crate::driver::{Node, NodeError};
 use crate::env::simulated::random::nanoseconds;
-use crate::env::simulated::{Advance, ProcessId, SimulatedEnvironment, World, address};
+use crate::env::simulated::{Advance, Crash, ProcessId, SimulatedEnvironment, World, address};
 use crate::mailbox::Mailbox;
 use crate::volume::driver::VolumeDriver;
 use crate::volume::{
@@ -37,7 +38,10 @@ const BOUND: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Steady {
     pub(super) world: World,
-    pub(super) nodes: Vec<(ProcessId, Node<SimulatedEnvironment>)>,
+    /// Those that have power, by machine.
+    pub(super) nodes: BTreeMap<usize, (ProcessId, Node<SimulatedEnvironment>)>,
+    /// Nodes that ended by themselves, and why.
+    pub(super) ended: Vec<(usize, NodeError)>,
     pub(super) writer: ProcessId,
     pub(super) volume: VolumeDriver<SimulatedEnvironment>,
     /// A writer process beside it, if one was started.
@@ -51,37 +55,45 @@ pub(super) struct Steady {
 /// What a request will come to.
 pub(super) type Pending<T> = Answer<Result<T, VolumeError>>;
 
+fn start_node(world: &World, node: usize) -> (ProcessId, Node<SimulatedEnvironment>) {
+    let (process, environment) = world.spawn(node);
+    let config = NodeConfig {
+        directory: PathBuf::from(format!("node-{node}")),
+        listen: address(node),
+        peers: (0..NODES).map(address).collect(),
+        volume: VOLUME,
+        group: PgId::new(0),
+        position: Position::new(node).unwrap(),
+        joined: Vec::new(),
+        incarnation: Incarnation::new(0),
+        geometry: VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT).unwrap(),
+    };
+    (process, Node::start(environment, config).unwrap().0)
+}
+
 impl Steady {
     /// Returns a cluster whose writer process has opened the volume.
     pub(super) fn start(seed: u64) -> Self {
         let world = World::new(seed, &[0, 0, 1, 1, 2, 2, 0]);
         let segments: Vec<SocketAddr> = (0..NODES).map(address).collect();
-        let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT).unwrap();
-        let start = |node: usize| {
-            let (process, environment) = world.spawn(node);
-            let config = NodeConfig {
-                directory: PathBuf::from(format!("node-{node}")),
-                listen: address(node),
-                peers: segments.clone(),
-                volume: VOLUME,
-                group: PgId::new(0),
-                position: Position::new(node).unwrap(),
-                joined: Vec::new(),
-                incarnation: Incarnation::new(0),
-                geometry,
-            };
-            (process, Node::start(environment, config).unwrap().0)
-        };
-        let nodes = (0..NODES).map(start).collect();
+        let nodes = (0..NODES).map(|node| (node, start_node(&world, node))).collect();
         let (writer, environment) = world.spawn(WRITER);
         let commands = Arc::new(Mailbox::new(1 << 12));
         let (reply, opening) = answer();
         let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
         let volume =
             VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
-        let other = None;
-        let mut steady =
-            Self { world, nodes, writer, volume, other, commands, others: Vec::new(), alarms: 0 };
+        let mut steady = Self {
+            world,
+            nodes,
+            ended: Vec::new(),
+            writer,
+            volume,
+            other: None,
+            commands,
+            others: Vec::new(),
+            alarms: 0,
+        };
         steady.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
         steady
     }
@@ -131,13 +143,43 @@ impl Steady {
         {
             assert!(other.turn());
         }
-        if let Some((_, node)) = self.nodes.iter_mut().find(|(own, _)| *own == process) {
-            node.turn().unwrap();
+        let mut nodes = self.nodes.iter_mut();
+        if let Some((&index, (_, node))) = nodes.find(|(_, (own, _))| *own == process)
+            && let Err(error) = node.turn()
+        {
+            self.world.with(|state| state.crash(process, Crash::Kill));
+            self.nodes.remove(&index);
+            self.ended.push((index, error));
         }
+    }
+
+    /// Takes the power from a node's machine.
+    pub(super) fn power_off(&mut self, node: usize) {
+        let (process, _) = self.nodes.remove(&node).unwrap();
+        self.world.with(|state| state.crash(process, Crash::Power));
+    }
+
+    /// Starts the node on a machine without power again, on what its disk holds.
+    pub(super) fn power_on(&mut self, node: usize) {
+        self.world.with(|state| state.power_on(node));
+        self.nodes.insert(node, start_node(&self.world, node));
+    }
+
+    /// Begins or ends a partition between machines, in both directions.
+    pub(super) fn part(&mut self, from: usize, to: &[usize], is_on: bool) {
+        let links: Vec<(usize, usize)> =
+            to.iter().flat_map(|to| [(from, *to), (*to, from)]).collect();
+        self.world.with(|state| state.block(&links, is_on));
     }
 
     /// Starts another writer process, and goes on until it has opened the volume.
     pub(super) fn take_over(&mut self) {
+        let opening = self.begin_to_take_over();
+        self.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
+    }
+
+    /// Starts another writer process.
+    pub(super) fn begin_to_take_over(&mut self) -> Pending<Opened> {
         let (process, environment) = self.world.spawn(WRITER);
         let (reply, opening) = answer();
         let segments = (0..NODES).map(address).collect();
@@ -147,7 +189,7 @@ impl Steady {
         self.others.push(Arc::clone(&commands));
         let volume = VolumeDriver::start(environment, config, commands, reply).unwrap();
         self.other = Some((process, volume));
-        self.run_until(BOUND, |_| matches!(opening.take(), Outcome::Given(Ok(_))));
+        opening
     }
 
     /// Asks for the volume to go to `target`.
@@ -159,9 +201,14 @@ impl Steady {
 
     /// Writes a page.
     pub(super) fn write(&mut self, page: u64, bytes: &[u8]) -> Pending<Committed> {
+        self.write_all(&[page], bytes)
+    }
+
+    /// Writes pages as one mini-transaction.
+    pub(super) fn write_all(&mut self, pages: &[u64], bytes: &[u8]) -> Pending<Committed> {
         let (reply, answer) = answer();
-        let image = PageImage { page: PageId::new(page), bytes: bytes.to_vec() };
-        self.ask(Command::Write { pages: vec![image], reply });
+        let image = |page: &u64| PageImage { page: PageId::new(*page), bytes: bytes.to_vec() };
+        self.ask(Command::Write { pages: pages.iter().map(image).collect(), reply });
         answer
     }
 
@@ -182,7 +229,7 @@ impl Steady {
     pub(super) fn level(&mut self) {
         self.run_until(BOUND, |steady| {
             let tail = steady.volume.allocated();
-            let complete = steady.nodes.iter().map(|(_, node)| node.status().scl.lsn());
+            let complete = steady.nodes.values().map(|(_, node)| node.status().scl.lsn());
             steady.volume.is_idle() && complete.min() == Some(tail)
         });
     }

@@ -100,6 +100,9 @@ pub struct VolumeDriver<E: Environment, R: Rules = Sound> {
     commits: VecDeque<(Committed, Reply<Committed>)>,
     /// Where the volume is going, if it is.
     going: Option<Going>,
+    /// How many questions for a point were asked, ever: a late answer to one of an earlier command
+    /// must not pass for one of this.
+    located: u64,
     reads: Reads,
     bounds: Bounds,
     /// Why no write can become durable, until one does.
@@ -189,6 +192,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             writes: Backlog::default(),
             commits: VecDeque::new(),
             going: None,
+            located: 0,
             reads: Reads::default(),
             bounds: Bounds::default(),
             is_full: None,
@@ -333,7 +337,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let now = self.env.now();
         let Some(peer) = self.peers.get_mut(index) else { return };
         if let Envelope::Seats(seats) = &frame.envelope {
-            return self.take_seats(seats);
+            peer.told = Some(seats.clone());
+            self.take_seats(seats);
+            return self.look_for_strangers();
         }
         let Envelope::ToWriter(message) = frame.envelope else {
             // Nobody asked for anything else.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quorate_core::id::{Incarnation, PgId, Position};
 
+use crate::addresses::Seats;
 use crate::clock::Moment;
 use crate::link::{self, Link};
 use crate::wire::{self, Welcome};
@@ -30,6 +31,10 @@ pub(super) struct Peer<S> {
     pub(super) incarnation: Incarnation,
     pub(super) link: Link<S>,
     pub(super) welcome: Option<Welcome>,
+    /// What it last told of the other segments.
+    pub(super) told: Option<Seats>,
+    /// It holds another log than the one that the others have met under its name.
+    pub(super) is_stranger: bool,
     flow: Flow,
 }
 
@@ -58,7 +63,8 @@ impl<S: crate::env::Stream> Peer<S> {
         now: Moment,
     ) -> Self {
         let flow = Flow::CatchingUp { again: now };
-        Self { group, position, incarnation, link, welcome: None, flow }
+        let (welcome, told, is_stranger) = (None, None, false);
+        Self { group, position, incarnation, link, welcome, told, is_stranger, flow }
     }
 
     /// Returns whether records may be sent to the segment.

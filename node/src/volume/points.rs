@@ -13,7 +13,10 @@ const POINTS_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum PointError {
     /// It isn't durable yet.
-    #[error("LSN {lsn} is above the VDL, {vdl}: nothing is acknowledged there yet")]
+    #[error(
+        "LSN {lsn} is above the VDL, {vdl}: nothing there is part of the volume, not yet, or not \
+         any more after a backtrack"
+    )]
     Ahead {
         /// The LSN asked for.
         lsn: Lsn,
@@ -61,6 +64,16 @@ pub(super) struct Points {
 }
 
 impl Points {
+    /// Begins, or goes on, at `cpl`, where an epoch has opened. Of what lies under it all points are
+    /// known only if it is itself: who goes forward again passes others unseen.
+    pub(super) fn open_at(&mut self, cpl: Lsn) {
+        self.forget_above(cpl);
+        if self.known.back() != Some(&cpl) {
+            self.known.clear();
+            self.remember(cpl);
+        }
+    }
+
     /// Remembers a consistency point above all others, and forgets the oldest if there are too
     /// many.
     pub(super) fn remember(&mut self, cpl: Lsn) {
@@ -70,9 +83,9 @@ impl Points {
         self.known.push_back(cpl);
     }
 
-    /// Forgets those at or above `lsn`: the volume goes there.
+    /// Forgets those above `lsn`: the volume goes there.
     pub(super) fn forget_above(&mut self, lsn: Lsn) {
-        let kept = self.known.partition_point(|known| *known < lsn);
+        let kept = self.known.partition_point(|known| *known <= lsn);
         self.known.truncate(kept);
     }
 
@@ -126,11 +139,16 @@ mod tests {
     fn points_that_were_left_are_forgotten() {
         let mut points = Points::default();
         [5, 8, 12].map(Lsn::new).into_iter().for_each(|cpl| points.remember(cpl));
-        points.forget_above(Lsn::new(8));
-        points.remember(Lsn::new(8));
+        points.open_at(Lsn::new(8));
         assert_eq!(points.oldest(), Some(Lsn::new(5)));
         assert!(points.find(Lsn::new(8), vdl(8)).is_ok());
         assert!(points.find(Lsn::new(12), vdl(20)).is_err());
+        // Forward again, past points that this writer has not seen since.
+        points.open_at(Lsn::new(14));
+        let forgotten = |lsn| PointError::Forgotten { lsn, oldest: Lsn::new(14) };
+        for lsn in [8, 12].map(Lsn::new) {
+            assert_eq!(points.find(lsn, vdl(14)), Err(forgotten(lsn)));
+        }
     }
 
     /// A writer that lives long must not remember without bound.

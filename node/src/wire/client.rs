@@ -183,6 +183,13 @@ pub enum ClientRefusal {
          of the write is unknown; reads go on. Copy the volume into a new one"
     )]
     LogFull,
+    /// Too few segments have told in time what there is at a point.
+    #[error(
+        "too few segments told in time what there is at that LSN, so the volume stays where it is. \
+         Going back takes four of every group; going forward takes one that was there when the \
+         volume went back. Start those that are down, and ask again"
+    )]
+    NotLocated,
     /// There is no consistency point to go to.
     #[error(
         "no mini-transaction ends at that LSN: the nearest consistency point under it is {nearest}"
@@ -211,8 +218,9 @@ pub enum ClientRefusal {
     Point(#[from] PointError),
     /// A point above the end, and not on a branch that was left.
     #[error(
-        "that LSN is above the volume's end, and nothing that was left reaches it: a volume goes \
-         forward again only until something is written"
+        "no record at that LSN is part of the volume: it is above the end, between two epochs, or \
+         on a branch that was left and is out of reach, since a volume goes forward again only \
+         until something is written"
     )]
     PointAhead,
     /// A point under the garbage floor.
@@ -251,6 +259,7 @@ impl From<VolumeError> for ClientRefusal {
             VolumeError::Empty => Self::Empty,
             VolumeError::LogFull => Self::LogFull,
             VolumeError::NoPoint { nearest } => Self::NoPoint { nearest },
+            VolumeError::NotLocated => Self::NotLocated,
             VolumeError::PointAhead => Self::PointAhead,
             VolumeError::PointDiscarded { floor } => Self::PointDiscarded { floor },
             VolumeError::WentElsewhere => Self::WentElsewhere,
@@ -387,14 +396,14 @@ mod tests {
     /// The bytes of a version are fixed: clients and writers of it must understand each other.
     #[test]
     fn the_bytes_of_a_request_are_as_they_were() {
-        assert_eq!(crate::wire::PROTOCOL_VERSION, 3);
+        assert_eq!(crate::wire::PROTOCOL_VERSION, 4);
         let bytes = encode(&write(&[(7, b"redo")]), &[b"redo"]).unwrap();
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex, GOLDEN_WRITE);
     }
 
     const GOLDEN_WRITE: &str = "\
-        5152540103000000280000000400000020d0e80b08000000010000000000000002000000010000000000\
+        515254010400000028000000040000006584d47808000000010000000000000002000000010000000000\
         000007000000000000000400000028e6c87b7265646f";
 
     /// A page above its bound must be refused before anybody keeps it.

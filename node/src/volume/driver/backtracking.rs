@@ -37,7 +37,8 @@ const LOCATE_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Going {
     target: Lsn,
     reply: Reply<Opened>,
-    asked: u64,
+    /// The last question for it.
+    asked: Ticket,
     again: Moment,
     until: Moment,
     /// Where it goes, once that is known.
@@ -67,7 +68,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.going = Some(Going {
             target,
             reply,
-            asked: 0,
+            asked: Ticket::new(self.located),
             again: now,
             until: now.after(LOCATE_MAX),
             located: None,
@@ -83,11 +84,12 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             return;
         }
         if going.until <= now {
-            return self.end_going(Err(VolumeError::TimedOut));
+            return self.end_going(Err(VolumeError::NotLocated));
         }
         going.again = now.after(LOCATE_AGAIN);
-        going.asked = going.asked.saturating_add(1);
-        let (ticket, target) = (Ticket::new(going.asked), going.target);
+        self.located = self.located.saturating_add(1);
+        let (ticket, target) = (Ticket::new(self.located), going.target);
+        going.asked = ticket;
         self.step(WriterInput::Locate { ticket, target });
     }
 
@@ -121,7 +123,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     pub(super) fn go(&mut self, ticket: Ticket, backtrack: Backtrack) {
         let now = self.env.now();
         let (Some(going), Some(writer)) = (&mut self.going, &self.writer) else { return };
-        if going.located.is_some() || ticket != Ticket::new(going.asked) {
+        if going.located.is_some() || ticket != going.asked {
             return;
         }
         let target = backtrack.target;

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use quorate_core::effect::WriterInput;
 use quorate_core::geometry::VolumeGeometry;
-use quorate_core::id::{PgId, Position, SegmentSet, Ticket};
+use quorate_core::id::{PgId, Position, ReaderId, SegmentId, SegmentSet, Ticket};
 use quorate_core::lsn::Lsn;
-use quorate_core::membership::{Membership, Step};
+use quorate_core::membership::{Membership, Step, StepRefusal};
 use quorate_core::rules::Rules;
 use quorate_core::writer::Writer;
 
 use super::super::VolumeConfig;
 use super::super::flow::Peer;
 use super::{Phase, VolumeDriver};
-use crate::addresses::{AddressBook, Place, Seat, Seats};
+use crate::addresses::{AddressBook, LogTag, Place, Seat, Seats};
 use crate::env::{Environment, Token};
 use crate::link::Link;
+use crate::steward;
 use crate::wire::client::{Answer, ClientRefusal, ClientReply};
 use crate::wire::members::{GroupMembers, MemberView, Stepped, VolumeMembers};
 use crate::wire::{self, Envelope, Hello, Role, Welcome};
@@ -40,6 +41,26 @@ pub(super) fn books<E: Environment>(
     Ok(books)
 }
 
+/// Returns whether a segment holds another log than most of those have met under its name that tell
+/// of it: an emptied directory that begins anew (edge 27), or one whose disk is not mounted.
+///
+/// This process tells too, by its own book. Who met only the empty one may tell of that; so most
+/// count, and a tie doesn't.
+fn is_stranger<S>(peers: &[Peer<S>], books: &[AddressBook], index: usize) -> bool {
+    let Some((own, welcome)) = peers.get(index).and_then(|own| Some((own, own.welcome?))) else {
+        return false;
+    };
+    let status = welcome.status;
+    let others =
+        peers.iter().enumerate().filter(|(at, peer)| *at != index && peer.group == own.group);
+    let told = others.filter_map(|(_, peer)| peer.told.as_ref());
+    let tags = told.filter_map(|told| told.log(status.position, status.incarnation));
+    let book = usize::try_from(own.group.get()).ok().and_then(|at| books.get(at));
+    let tags = tags.chain(book.and_then(|book| book.log(status.position, status.incarnation)));
+    let (same, other): (Vec<LogTag>, Vec<LogTag>) = tags.partition(|tag| *tag == status.log);
+    !other.is_empty() && same.len() <= other.len()
+}
+
 impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     /// Calls everybody whom the memberships concern, where the books say that they are, and nobody
     /// else. Before there is a membership, everybody who is known: a removed segment may be the one
@@ -60,6 +81,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 membership.everyone().or(joining)
             });
             for Seat { position, place } in book.seats() {
+                let member = membership.and_then(|it| book.place_under(it, position));
+                let joins = self.candidate == Some((group, position));
+                let place = member.filter(|_| !joins).unwrap_or(place);
                 if wanted.is_some_and(|wanted| !wanted.contains(position)) {
                     continue;
                 }
@@ -90,16 +114,33 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let (group, position, address) = (peer.group, peer.position, peer.link.address());
         let incarnation = welcome.status.incarnation;
-        if incarnation < peer.incarnation {
+        let writer = self.writer.as_ref();
+        let is_named = |membership: &Membership| membership.knows(position, peer.incarnation);
+        // A newer disk at the address of a member that nobody has replaced is somebody's mistake.
+        let is_other = incarnation != peer.incarnation
+            && writer.and_then(|writer| writer.membership(group)).is_some_and(is_named);
+        if incarnation < peer.incarnation || is_other {
             return peer.link.fail(&mut self.env, now);
         }
         if incarnation > peer.incarnation {
             // A new disk at the address of the one before.
             let place = Place { incarnation, revision: 0, address };
-            let seats = Seats { group, seats: vec![Seat { position, place }] };
+            let seats = Seats { group, seats: vec![Seat { position, place }], logs: Vec::new() };
             return self.take_seats(&seats);
         }
         peer.welcome = Some(*welcome);
+        if is_stranger(&self.peers, &self.books, index) {
+            return self.shut_out(index);
+        }
+        let book = usize::try_from(group.get()).ok().and_then(|at| self.books.get_mut(at));
+        if let (Some(book), Some(home)) = (book, &self.config.home)
+            && book.learn_log(position, incarnation, welcome.status.log)
+        {
+            // The next writer that starts there needs it, if this node's log is gone by then.
+            let _ = book.keep(&mut self.env, home);
+        }
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        peer.is_stranger = false;
         peer.catch_up(now);
         if let Some(book) = usize::try_from(group.get()).ok().and_then(|at| self.books.get(at))
             && let Ok(frame) = wire::encode(&Envelope::Seats(book.told()), &[])
@@ -112,11 +153,46 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.step(WriterInput::Resend { group, to: position });
     }
 
+    /// Shuts out whoever turns out to hold another log than the others know. What it has answered
+    /// may have been counted by a recovery, which begins anew.
+    pub(super) fn look_for_strangers(&mut self) {
+        for index in 0..self.peers.len() {
+            let is_up = self.peers.get(index).is_some_and(|peer| peer.link.is_up());
+            if is_up && is_stranger(&self.peers, &self.books, index) {
+                self.shut_out(index);
+                if let Phase::Recovering(recovery) = &mut self.phase {
+                    recovery.next = Some(self.env.now());
+                    self.writer = None;
+                }
+            }
+        }
+    }
+
+    fn shut_out(&mut self, index: usize) {
+        let now = self.env.now();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        peer.link.fail(&mut self.env, now);
+        // It tells nothing of the volume.
+        peer.welcome = None;
+        if std::mem::replace(&mut peer.is_stranger, true) {
+            return;
+        }
+        let (group, position, address) = (peer.group, peer.position, peer.link.address());
+        self.reads.lost((group, position), now);
+        self.env.say(&format!(
+            "segment {position} of {group} at {address} does not count: its peers have met another \
+             log under its name, so it has lost what it had promised and held. If its directory is \
+             the wrong one, or is not mounted, correct that; if its disk is lost, replace it with \
+             `quorate repair`"
+        ));
+    }
+
     /// Takes what another process knows of a group's addresses.
     pub(super) fn take_seats(&mut self, seats: &Seats) {
         let at = usize::try_from(seats.group.get()).ok();
         let book = at.and_then(|at| self.books.get_mut(at));
         let Some(book) = book else { return };
+        book.merge_logs(seats);
         if !book.merge(seats) {
             return;
         }
@@ -135,6 +211,18 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         if let Ok(frame) = frame {
             for peer in self.peers.iter_mut().filter(|peer| peer.group == seats.group) {
                 peer.link.send(&frame);
+            }
+            for reader in self.leases.readers() {
+                self.callers.send_reader(reader, &frame);
+            }
+        }
+    }
+
+    /// Tells a reader where the segments are: it may know those only that were there once.
+    pub(super) fn tell_seats(&mut self, reader: ReaderId) {
+        for book in &self.books {
+            if let Ok(frame) = wire::encode(&Envelope::Seats(book.told()), &[]) {
+                self.callers.send_reader(reader, &Arc::new(frame));
             }
         }
     }
@@ -155,11 +243,18 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
     pub(crate) fn take_step(&mut self, group: PgId, step: Step, place: Option<Place>) -> Stepped {
         let Some(writer) = &self.writer else { return Stepped::NoGroup };
         let Some(membership) = writer.membership(group).copied() else { return Stepped::NoGroup };
-        if let Step::Replace { old: _, new } = step
+        if let Step::Replace { old, new } = step
             && membership.quorums().members().contains(new.position)
             && membership.knows(new.position, new.incarnation)
         {
-            return Stepped::Taken;
+            // Told again by whoever didn't hear that it was taken; otherwise it replaces nobody.
+            let is_told_again = steward::under_way(&membership)
+                .is_some_and(|(_, change)| (change.old.position, change.new) == (old, new));
+            return if is_told_again {
+                Stepped::Taken
+            } else {
+                Stepped::Refused(StepRefusal::Nothing)
+            };
         }
         if let Err(refusal) = membership.after(self.rules, writer.epoch(), step) {
             return Stepped::Refused(refusal);
@@ -167,9 +262,9 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         if let Step::Replace { old: _, new } = step {
             self.candidate = Some((group, new.position));
             if let Some(place) = place {
-                let place = Place { incarnation: new.incarnation, ..place };
+                let place = self.place_of(group, new, place);
                 let seats = vec![Seat { position: new.position, place }];
-                self.take_seats(&Seats { group, seats });
+                self.take_seats(&Seats { group, seats, logs: Vec::new() });
             }
             self.seat_peers();
             // Nobody joins who can't be reached.
@@ -186,6 +281,23 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.step(WriterInput::Step { group, step });
         self.candidate = None;
         self.step_refused.take().map_or(Stepped::Taken, Stepped::Refused)
+    }
+
+    /// Returns where a disk that is to join is, so that everybody believes it: it may have been
+    /// somewhere else when somebody tried before.
+    fn place_of(&self, group: PgId, new: SegmentId, place: Place) -> Place {
+        let place = Place { incarnation: new.incarnation, ..place };
+        let book = usize::try_from(group.get()).ok().and_then(|at| self.books.get(at));
+        match book.and_then(|book| book.place(new.position)) {
+            Some(known)
+                if known.incarnation == place.incarnation
+                    && known.address != place.address
+                    && known.revision >= place.revision =>
+            {
+                Place { revision: known.revision.saturating_add(1), ..place }
+            }
+            Some(_) | None => place,
+        }
     }
 
     pub(super) fn tell_members(&mut self, token: Token, ticket: Ticket) {
@@ -211,7 +323,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         let book = self.books.get(usize::try_from(group.get()).ok()?)?;
         let view = |position: Position| {
             let incarnation = membership.incarnation(position);
-            let place = book.place(position).filter(|place| place.incarnation == incarnation);
+            let place = book.place_under(&membership, position);
+            let place = place.filter(|place| place.incarnation == incarnation);
             let peer = self.peers.iter().find(|peer| {
                 (peer.group, peer.position, peer.incarnation) == (group, position, incarnation)
             });

@@ -54,6 +54,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         Unavailable {
             reached: reached().count(),
             impaired: reached().filter(is_impaired).count(),
+            strangers: self.peers.iter().filter(|peer| peer.is_stranger).count(),
             segments: self.peers.len(),
             refusal,
         }

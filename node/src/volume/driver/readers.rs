@@ -58,6 +58,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         match message {
             FromReader::Attach { .. } => {
                 self.leases.heard.insert(reader, now);
+                self.tell_seats(reader);
             }
             FromReader::Detach => {
                 self.leases.heard.remove(&reader);

@@ -25,7 +25,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 } else {
                     self.frontier.advance(vdl.lsn());
                 }
-                self.points.remember(vdl.lsn());
+                self.points.open_at(vdl.lsn());
                 self.reads.reach(vdl, now);
                 let phase = std::mem::replace(&mut self.phase, Phase::Open);
                 if let (Phase::Recovering(recovery), Some(writer)) = (phase, &self.writer) {
