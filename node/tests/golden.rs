@@ -15,6 +15,7 @@ use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::formula::Half;
+use quorate_core::geometry::Added;
 use quorate_core::hold::Holds;
 use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
@@ -232,7 +233,8 @@ fn envelopes() -> Vec<Envelope> {
         }),
     ];
     let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
-    let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, records: vec![record()] };
+    let added = Added::NONE;
+    let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, added, records: vec![record()] };
     let mut scls = Positions::default();
     *scls.at_mut(position()) = Some(needed);
     let to_reader = [
