@@ -184,6 +184,13 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 self.deliver(None);
                 Ok(())
             }
+            Event::Checkpointed(checkpoint) => {
+                self.host.checkpointed(checkpoint);
+                Ok(())
+            }
+            Event::CheckpointFailed { error } => {
+                Err(NodeError::Store { directory: self.config.directory.clone(), error })
+            }
             Event::LogCramped { error } => {
                 self.env.say(&error::cramped(&self.config.directory, error));
                 Ok(())
@@ -492,6 +499,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
             self.env.say(&error::repaired(&self.config.directory));
         }
         self.collect(now)?;
+        self.host.checkpoint(self.config.checkpoint_bytes);
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();

@@ -44,6 +44,8 @@ use quorate_node::wire::{self, Decoded, Envelope, Hello, HelloRefusal, Role, Sta
 
 const GROUP: PgId = PgId::new(0x0102_0304);
 const SALT: u64 = 0x1112_1314_1516_1718;
+/// Where frames begin in their log.
+const AT: u64 = 0x0123_4567_89ab_cdef;
 const PAYLOAD: &[u8] = b"redo";
 
 fn epoch(counter: u64) -> VolumeEpoch {
@@ -487,7 +489,7 @@ fn writes() -> [(&'static str, SegmentWrite); 8] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 5, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 6, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![
@@ -495,7 +497,7 @@ fn the_disk_keeps_what_it_had() {
         ("slot".to_owned(), format::encode_slot(SALT, 0xb1, &note())),
     ];
     lines.extend(writes.iter().map(|(name, write)| {
-        let frame = format::encode_frame(SALT, 0xc1, &note(), write, &payloads(write)).unwrap();
+        let frame = format::encode_frame(SALT, AT, 0xc1, &note(), write, &payloads(write)).unwrap();
         ((*name).to_owned(), frame)
     }));
     let kept = golden("disk.txt", &lines);
@@ -504,7 +506,7 @@ fn the_disk_keeps_what_it_had() {
     assert_eq!(format::decode_slot(SALT, slot), Some((0xb1, note())));
     for (bytes, (name, write)) in kept[2..].iter().zip(&writes) {
         let (start, body) = bytes.split_first_chunk().unwrap();
-        let header = FrameHeader::decode(SALT, start).unwrap();
+        let header = FrameHeader::decode(SALT, AT, start).unwrap();
         assert_eq!((header.number, header.note, header.frame_bytes()), (0xc1, note(), bytes.len()));
         let (envelope, payload) = body.split_at(header.envelope_bytes);
         let decoded = header.decode_envelope(SALT, envelope).unwrap();
@@ -541,10 +543,10 @@ fn every_flipped_bit_on_disk_is_found() {
     assert_eq!(format::decode_slot(SALT + 1, slot.as_slice().try_into().unwrap()), None);
     for (name, write) in writes() {
         let payloads = vec![PAYLOAD; write.records.len()];
-        let frame = format::encode_frame(SALT, 0xc1, &note(), &write, &payloads).unwrap();
+        let frame = format::encode_frame(SALT, AT, 0xc1, &note(), &write, &payloads).unwrap();
         let is_whole = |salt: u64, bytes: &[u8]| {
             let Some((start, body)) = bytes.split_first_chunk() else { return false };
-            let Some(header) = FrameHeader::decode(salt, start) else { return false };
+            let Some(header) = FrameHeader::decode(salt, AT, start) else { return false };
             let Some((envelope, payload)) = body.split_at_checked(header.envelope_bytes) else {
                 return false;
             };

@@ -10,7 +10,7 @@ use quorate_core::id::{Incarnation, PgId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, NodeConfig, VolumeId, geometry, position};
+use super::{CHECKPOINT_BYTES, ConfigError, NodeConfig, VolumeId, geometry, position};
 use crate::addresses::{Place, Seat};
 use crate::reader::ReaderConfig;
 use crate::volume::VolumeConfig;
@@ -172,6 +172,7 @@ impl NodeFile {
             incarnation: Incarnation::new(file.incarnation),
             peers: file.peers,
             joined: file.members.iter().map(|it| it.seat(path)).collect::<Result<_, _>>()?,
+            checkpoint_bytes: CHECKPOINT_BYTES,
         };
         config.check().map_err(|error| wrong(key_of(&error), said(error)))?;
         distinct(path, "peers", &config.peers)?;

@@ -13,7 +13,7 @@ use quorate_core::lsn::Lsn;
 use quorate_core::quorum::QuorumSet;
 
 use crate::answer::{Answer, Outcome, answer};
-use crate::config::{NodeConfig, VolumeId};
+use crate::config::{CHECKPOINT_BYTES, NodeConfig, VolumeId};
 use crate::driver::Node;
 use crate::env::simulated::random::nanoseconds;
 use crate::env::simulated::{Advance, ProcessId, SimulatedEnvironment, World, address};
@@ -69,6 +69,7 @@ impl Steady {
                 joined: Vec::new(),
                 incarnation: Incarnation::new(0),
                 geometry,
+                checkpoint_bytes: CHECKPOINT_BYTES,
             };
             (process, Node::start(environment, config).unwrap().0)
         };

@@ -63,6 +63,8 @@ impl Real {
                         self.log.settle(through);
                         self.durable = through + 1;
                     }
+                    Event::Checkpointed(made) => self.log.checkpointed(made),
+                    Event::CheckpointFailed { error } => panic!("{error}"),
                     Event::LogCramped { .. } => self.cramped += 1,
                     Event::LogFailed { error } => self.failed = Some(error),
                     Event::Ready { .. } | Event::Woken => {}
