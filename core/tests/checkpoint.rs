@@ -78,7 +78,8 @@ fn image() -> SegmentImage {
 fn run(image: &mut SegmentImage, writes: &[SegmentWrite]) {
     for write in writes {
         let mut next = image.clone();
-        if next.apply(write).is_ok() {
+        // Nor does one go back under its base: it refuses to locate a point there.
+        if next.apply(write).is_ok() && next.base() <= next.vdl().lsn() {
             *image = next;
         }
     }

@@ -269,8 +269,7 @@ pub fn load(tables: &dyn Tables, salt: u64) -> Result<Option<Stored>, StoreError
     if tally != (Tally { entries: meta.entries, sum: meta.sum }) {
         return Err(StoreError::Damaged);
     }
-    let image =
-        SegmentImage::restore(meta.state, records, aside).map_err(StoreError::Image)?;
+    let image = SegmentImage::restore(meta.state, records, aside).map_err(StoreError::Image)?;
     Ok(Some(Stored { image, frames: meta.frames, at: meta.at, kept: meta.kept, payloads }))
 }
 

@@ -23,17 +23,29 @@ impl State {
         self.trace.fire(Fault::DiskLost);
     }
 
-    pub(in crate::env::simulated) fn open_log(&mut self, machine: usize, header: &[u8]) -> Option<u64> {
+    pub(in crate::env::simulated) fn open_log(
+        &mut self,
+        machine: usize,
+        header: &[u8],
+    ) -> Option<u64> {
         self.machines.get_mut(machine)?.disk.open(header)
     }
 
-    pub(in crate::env::simulated) fn read_log(&self, machine: usize, at: u64, into: &mut [u8]) -> io::Result<()> {
+    pub(in crate::env::simulated) fn read_log(
+        &self,
+        machine: usize,
+        at: u64,
+        into: &mut [u8],
+    ) -> io::Result<()> {
         let machine = self.machines.get(machine).ok_or(io::ErrorKind::NotFound)?;
         machine.disk.read(at, into)
     }
 
     /// Returns the checkpoint on a disk, for a log whose header is whole.
-    pub(in crate::env::simulated) fn stored(&mut self, machine: usize) -> Result<Option<Stored>, StoreError> {
+    pub(in crate::env::simulated) fn stored(
+        &mut self,
+        machine: usize,
+    ) -> Result<Option<Stored>, StoreError> {
         let disk = &self.machines.get(machine).ok_or(StoreError::Gone)?.disk;
         let mut header = vec![0; format::HEADER_BYTES + format::IDENTITY_BYTES_MAX];
         disk.read(0, &mut header)?;
@@ -54,7 +66,12 @@ impl State {
         machine.disk.stored(|tables| store::read(tables, record))
     }
 
-    pub(in crate::env::simulated) fn checkpoint(&mut self, process: ProcessId, machine: usize, made: &Snapshot) {
+    pub(in crate::env::simulated) fn checkpoint(
+        &mut self,
+        process: ProcessId,
+        machine: usize,
+        made: &Snapshot,
+    ) {
         let Some(slot) = self.machines.get_mut(machine) else { return };
         if let Err(error) = slot.disk.checkpoint(made) {
             return self.tell(process, Event::CheckpointFailed { error });
@@ -65,7 +82,12 @@ impl State {
         self.push(at, Pending::Checkpoint { machine, process, generation });
     }
 
-    pub(in crate::env::simulated) fn end_checkpoint(&mut self, machine: usize, process: ProcessId, generation: u64) {
+    pub(in crate::env::simulated) fn end_checkpoint(
+        &mut self,
+        machine: usize,
+        process: ProcessId,
+        generation: u64,
+    ) {
         let Some(slot) = self.machines.get_mut(machine) else { return };
         if slot.disk.generation != generation {
             return;
@@ -133,7 +155,12 @@ impl State {
         }
     }
 
-    pub(in crate::env::simulated) fn end_sync(&mut self, machine: usize, process: ProcessId, generation: u64) {
+    pub(in crate::env::simulated) fn end_sync(
+        &mut self,
+        machine: usize,
+        process: ProcessId,
+        generation: u64,
+    ) {
         let (random, trace) = (&mut self.random, &mut self.trace);
         let Some(slot) = self.machines.get_mut(machine) else { return };
         if slot.disk.generation != generation {

@@ -17,9 +17,9 @@ use quorate_core::record::Record;
 use super::super::making::Stock;
 use super::*;
 use crate::disk::{OpenError, Replay, SegmentLog};
-use crate::store::{self, Checkpointed, MemoryTables, Snapshot, StoreError, Stored};
 use crate::env::{Event, KeepNote, LogFile};
 use crate::format::SLOTS_BYTES;
+use crate::store::{self, Checkpointed, MemoryTables, Snapshot, StoreError, Stored};
 use crate::testing::{append, collect, identity, install, payload_of, promise, record};
 
 /// What this disk writes whole or not at all, in bytes: less than any real one.
@@ -1028,10 +1028,12 @@ fn every_crash_around_checkpoints_leaves_all_that_was_reported() {
             for one in 0..writes {
                 check(&snapshot.crash(|number| Kept::by(number == one), changes));
                 check(&snapshot.crash(|number| Kept::by(number != one), changes));
-                check(&snapshot.crash(
-                    |number| if number == one { Kept::Half } else { Kept::Whole },
-                    changes,
-                ));
+                check(
+                    &snapshot.crash(
+                        |number| if number == one { Kept::Half } else { Kept::Whole },
+                        changes,
+                    ),
+                );
             }
         }
         recycled += usize::from(snapshot.changes.len() > 1);
@@ -1112,7 +1114,10 @@ fn every_lost_file_after_a_checkpoint_is_missed() {
                 }
                 Ok(opened) => {
                     // What is superfluous may go, and what was never used.
-                    assert!(index > 0 && !(first_replayed..=last_used).contains(&index), "{context}");
+                    assert!(
+                        index > 0 && !(first_replayed..=last_used).contains(&index),
+                        "{context}"
+                    );
                     assert_prefix(&opened, &run.writes, run.durable);
                     outcomes[1] += 1;
                 }
@@ -1157,8 +1162,15 @@ fn what_lies_behind_the_tail_does_not_come_back() {
     let (log, image, replay) = opened;
     assert_eq!(replay.frames as usize, reported);
     let writes = run.writes[..reported].to_vec();
-    let mut next =
-        Run { directory: left.clone(), shared, log, image, writes, durable: reported, keep: Keep::Near };
+    let mut next = Run {
+        directory: left.clone(),
+        shared,
+        log,
+        image,
+        writes,
+        durable: reported,
+        keep: Keep::Near,
+    };
     let mut other = run.writes[reported].clone();
     other.records[0].cpl = false;
     let payload = payload_of(other.records[0].lsn.get(), 300);
