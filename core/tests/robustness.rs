@@ -264,7 +264,7 @@ fn check_segment_step(segment: &mut Segment, input: SegmentInput) -> TestCaseRes
     prop_assert!(durable.promised() >= promised, "a promise fell");
     prop_assert!(segment.heard() >= heard, "an epoch was forgotten");
     prop_assert!(durable.history().epoch() <= durable.promised());
-    prop_assert_eq!(restored(durable).as_ref(), Ok(durable));
+    prop_assert_eq!(restored(durable), Ok(durable.clone()));
     for effect in effects {
         let SegmentEffect::SendWriter { to, message } = effect else { continue };
         match message {

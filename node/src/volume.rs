@@ -76,8 +76,8 @@ impl VolumeConfig {
     /// never changed.
     #[must_use]
     pub const fn new(volume: VolumeId, segments: Vec<Vec<SocketAddr>>, patience: Duration) -> Self {
-        let (joined, home, backtrack_window) = (Vec::new(), None, BACKTRACK_WINDOW_RECORDS);
-        Self { volume, segments, joined, home, patience, backtrack_window }
+        let backtrack_window = BACKTRACK_WINDOW_RECORDS;
+        Self { volume, segments, joined: Vec::new(), home: None, patience, backtrack_window }
     }
 }
 

@@ -12,14 +12,15 @@ use std::time::Duration;
 use quorate_core::record::Record;
 
 use self::directory::{Directory, RealDirectory};
-use self::files::{Files, Keep, Reader, Writer, is_first, is_log};
+use self::files::{Keep, Reader, Writer, is_first, is_log};
 use self::layout::Layout;
 use self::making::Blank;
+use self::opened::Files;
 use self::preparing::{Job, Preparing};
 use super::RealWaker;
 use super::pages::Pages;
 use crate::clock::{Clock, Moment};
-use crate::env::{Event, KeepNote, LogFile, LogFileError, NOTE_AFTER, Waker};
+use crate::env::{Event, KeepNote, LogFile, LogFileError, NOTE_AFTER, Waker, is_full};
 use crate::format::Note;
 use crate::handover::{Claim, Handover};
 use crate::mailbox::Mailbox;
@@ -30,6 +31,7 @@ mod directory;
 mod files;
 mod layout;
 mod making;
+mod opened;
 mod preparing;
 mod replacing;
 
@@ -45,6 +47,9 @@ const HAS_LOG: &[u8] = b"There is, or was, a log in this directory.\n";
 /// How long a write of the loop's own may take before the next ones are left to the thread: longer
 /// than disks take that are well, and short beside all timeouts of a volume.
 const OWN_WRITE_MAX: Duration = Duration::from_millis(25);
+
+/// How long after a checkpoint found the disk full it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many groups are left to the thread before the loop tries again.
 const OTHERS_WRITES: u32 = 64;
@@ -197,14 +202,23 @@ impl RealLog {
                 }
                 files.read_at(at, into)
             };
-            match pages.write(salt, &snapshot, &read) {
-                Ok(made) => {
-                    reports.send(Event::Checkpointed(made));
+            loop {
+                match pages.write(salt, &snapshot, &read) {
+                    Ok(made) => {
+                        reports.send(Event::Checkpointed(made));
+                    }
+                    Err(_) if ends.load(Ordering::Relaxed) => {}
+                    Err(StoreError::Failed(error)) if is_full(error) && pages.reopen().is_ok() => {
+                        // The log goes on without it as long as it has space.
+                        reports.send(Event::LogCramped { error });
+                        thread::park_timeout(RETRY_AFTER);
+                        continue;
+                    }
+                    Err(error) => {
+                        reports.send(Event::CheckpointFailed { error });
+                    }
                 }
-                Err(_) if ends.load(Ordering::Relaxed) => {}
-                Err(error) => {
-                    reports.send(Event::CheckpointFailed { error });
-                }
+                return;
             }
         };
         let thread = thread::Builder::new().name("checkpoint".into()).spawn(job)?;
@@ -216,6 +230,7 @@ impl RealLog {
     fn end_checkpoint(&mut self) {
         if let Some(Checkpointing { is_over, thread }) = self.checkpointing.take() {
             is_over.store(true, Ordering::Relaxed);
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
@@ -307,6 +322,9 @@ impl LogFile for RealLog {
 
     fn open_store(&mut self, salt: u64) -> Result<(), StoreError> {
         debug_assert_eq!(salt, self.reader.salt());
+        if self.pages.is_some() {
+            return Ok(());
+        }
         let path = self.directory.path();
         let pages = match Pages::open(path)? {
             Some(pages) => pages,

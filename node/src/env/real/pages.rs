@@ -7,7 +7,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use quorate_core::record::Record;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -34,7 +35,11 @@ const RECORDS: Definition = TableDefinition::new("records");
 
 /// An open store.
 #[derive(Debug)]
-pub(super) struct Pages(Database);
+pub(super) struct Pages {
+    directory: PathBuf,
+    /// `None` only while it is being opened again.
+    database: RwLock<Option<Database>>,
+}
 
 impl Pages {
     /// Opens the store in `directory`, `None` if there is none.
@@ -43,7 +48,24 @@ impl Pages {
         if !path.try_exists()? {
             return Ok(None);
         }
-        guard(|| Ok(Some(Self(builder().open(&path)?))))
+        let database = guard(|| Ok(builder().open(&path)?))?;
+        let (directory, database) = (directory.to_path_buf(), RwLock::new(Some(database)));
+        Ok(Some(Self { directory, database }))
+    }
+
+    /// Opens the database again: after an error it refuses everything.
+    pub(super) fn reopen(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        *database = Some(guard(|| Ok(builder().open(self.directory.join(PAGES_NAME))?))?);
+        Ok(())
+    }
+
+    /// Does `job` with the database, as [`guard`] does.
+    fn with<T>(&self, job: impl FnOnce(&Database) -> Result<T, Trouble>) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(StoreError::Gone)?;
+        guard(|| job(database))
     }
 
     /// Makes an empty store in `directory`: whole, or not at all.
@@ -67,8 +89,8 @@ impl Pages {
 
     /// Returns the checkpoint, as [`store::load`] does.
     pub(super) fn load(&self, salt: u64) -> Result<Option<Stored>, StoreError> {
-        guard(|| {
-            let transaction = self.0.begin_read()?;
+        self.with(|database| {
+            let transaction = database.begin_read()?;
             let [aside, meta, payloads, records] =
                 [ASIDE, META, PAYLOADS, RECORDS].map(|table| transaction.open_table(table));
             let tables =
@@ -80,12 +102,19 @@ impl Pages {
     /// Returns a payload, as [`store::read`] does.
     pub(super) fn read(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
         let lsn = record.lsn;
-        let bytes = guard(|| {
-            let transaction = self.0.begin_read()?;
-            let table = transaction.open_table(PAYLOADS)?;
-            let bytes = table.get(lsn.get())?.map(|bytes| bytes.value().to_vec());
-            Ok(bytes)
-        });
+        let read = || {
+            self.with(|database| {
+                let transaction = database.begin_read()?;
+                let table = transaction.open_table(PAYLOADS)?;
+                let bytes = table.get(lsn.get())?.map(|bytes| bytes.value().to_vec());
+                Ok(bytes)
+            })
+        };
+        let mut bytes = read();
+        if bytes.is_err() {
+            // It may refuse everything since a write found the disk full.
+            bytes = self.reopen().and_then(|()| read());
+        }
         store::payload_of(record, bytes)
     }
 
@@ -96,8 +125,8 @@ impl Pages {
         snapshot: &Snapshot,
         log: &dyn Fn(u64, &mut [u8]) -> io::Result<()>,
     ) -> Result<Checkpointed, StoreError> {
-        guard(|| {
-            let mut transaction = self.0.begin_write()?;
+        self.with(|database| {
+            let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
             let mut tables = Writing::open(&transaction)?;
             let made = store::write(&mut tables, salt, snapshot, log).map_err(Trouble::Ours);

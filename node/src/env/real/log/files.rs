@@ -5,8 +5,6 @@
 //! knows of threads: [`Reader`] is what a segment's loop reads a log with, [`Writer`] what whoever
 //! writes has, and they meet in the files alone.
 
-use std::cell::RefCell;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -15,6 +13,7 @@ use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
 use super::layout::{Layout, Place};
 use super::making::{Blank, Ready, UNFINISHED, extend, prepare};
+use super::opened::Files;
 use super::replacing::{self, Contents};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
@@ -75,64 +74,6 @@ struct Slot {
     note: Note,
 }
 
-/// The files of a log, opened when they are first read.
-#[derive(Debug)]
-pub(super) struct Files<D: Directory> {
-    directory: D,
-    layout: Layout,
-    /// By number.
-    open: RefCell<BTreeMap<u32, D::File>>,
-}
-
-impl<D: Directory> Files<D> {
-    pub(super) const fn new(directory: D, layout: Layout) -> Self {
-        Self { directory, layout, open: RefCell::new(BTreeMap::new()) }
-    }
-
-    /// Does `job` with the file of this number, if there is one.
-    fn with<T>(
-        &self,
-        index: u32,
-        job: impl FnOnce(&D::File) -> io::Result<T>,
-    ) -> io::Result<Option<T>> {
-        let mut open = self.open.borrow_mut();
-        if let Entry::Vacant(vacant) = open.entry(index)
-            && let Some(file) = self.directory.open(&name(index))?
-        {
-            vacant.insert(file);
-        }
-        open.get(&index).map(job).transpose()
-    }
-
-    /// Forgets the files before number `first`, but for the first one of all: their names may soon
-    /// be others.
-    fn forget(&self, first: u32) {
-        self.open.borrow_mut().retain(|index, _| *index == 0 || *index >= first);
-    }
-
-    /// Fills `into` with the log's bytes from `offset` on, zeros where there are none.
-    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let mut at = offset;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let place = self.layout.locate(at);
-            if place.index > INDEX_MAX {
-                rest.fill(0);
-                return Ok(());
-            }
-            let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
-            let Some((piece, others)) = rest.split_at_mut_checked(length) else { break };
-            let read = self.with(place.index, |file| file.read_at(place.within, piece))?;
-            if let Some(missing) = piece.get_mut(read.unwrap_or(0)..) {
-                missing.fill(0);
-            }
-            at = at.saturating_add(length as u64);
-            rest = others;
-        }
-        Ok(())
-    }
-}
-
 /// A log that is read and, at the start, cut.
 #[derive(Debug)]
 pub(super) struct Reader<D: Directory> {
@@ -179,7 +120,7 @@ impl<D: Directory> Reader<D> {
                 let blank = Blank { header, salt };
                 Some(prepare(&directory, &layout, 0, blank, &|| false)?)
             };
-            files.open.borrow_mut().extend(file.map(|file| (0, file)));
+            files.extend(file.map(|file| (0, file)));
             indices.insert(0);
         }
         let mut reader = Self {
