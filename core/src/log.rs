@@ -46,16 +46,14 @@ impl Log {
             }
             log.pages.insert(record.page, record.lsn);
         }
-        let is_held = scl == Lsn::ZERO || log.get(scl).is_some();
         // At or under the base most of the chain is gone.
-        let mut before = log.last_at_or_under(base).map_or(Lsn::ZERO, |record| record.lsn);
-        let is_whole =
-            log.above(base).iter().take_while(|record| record.lsn <= scl).all(|record| {
-                let before = core::mem::replace(&mut before, record.lsn);
-                record.prev_group == before
-            });
+        let mut link = scl;
+        while link > base {
+            link = log.get(link)?.prev_group;
+        }
+        let is_held = scl == Lsn::ZERO || log.get(scl).is_some();
         log.extend_chain();
-        (is_held && is_whole && log.scl == scl).then_some(log)
+        (is_held && log.scl == scl).then_some(log)
     }
 
     pub(crate) fn insert(&mut self, record: Record) -> Insert {

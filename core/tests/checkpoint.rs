@@ -153,9 +153,9 @@ fn nonsense_is_refused() {
     assert_eq!(refused(&|c, _, _| c.base = lsn(5)), Some(CorruptImage::Base));
     assert_eq!(refused(&|c, _, _| c.scl = scl(6)), Some(CorruptImage::Chain));
     assert_eq!(refused(&|c, _, _| c.vdl = vdl(2)), Some(CorruptImage::Base));
-    assert_eq!(refused(&|_, r, _| drop(r.remove(0))), None, "what no chain tells of");
-    assert_eq!(refused(&|_, r, _| drop(r.remove(1))), Some(CorruptImage::Chain));
-    assert_eq!(refused(&|_, r, _| drop(r.pop())), Some(CorruptImage::Chain));
+    assert_eq!(refused(&|_, r, _| _ = r.remove(0)), None, "what no chain tells of");
+    assert_eq!(refused(&|_, r, _| _ = r.remove(1)), Some(CorruptImage::Chain));
+    assert_eq!(refused(&|_, r, _| _ = r.pop()), Some(CorruptImage::Chain));
     assert_eq!(refused(&|_, r, _| r.swap(0, 1)), Some(CorruptImage::Conflict { lsn: lsn(2) }),);
     assert_eq!(
         refused(&|_, r, _| r[2].group = PgId::new(7)),

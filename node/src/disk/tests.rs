@@ -130,8 +130,9 @@ fn every_truncation_is_a_torn_tail_or_a_damaged_header() {
                 let opened = opened.unwrap();
                 assert_state(&sample, &opened, frames);
                 let cut = length.saturating_sub(sample.starts[frames]);
-                // What is less than a header can't be told from bytes of an earlier use.
-                let cut = if cut < format::FRAME_HEADER_BYTES { 0 } else { cut };
+                // What is less than a header, as far as its first checksum, can't be told from bytes
+                // of an earlier use.
+                let cut = if cut < format::FRAME_HEADER_BYTES - 4 { 0 } else { cut };
                 assert_eq!(opened.2.cut_bytes, cut as u64);
             }
         }
@@ -166,12 +167,17 @@ fn unsynced_frames_may_be_lost_out_of_order() {
 fn missing_frames_are_corruption() {
     let sample = sample(0);
     let mut bytes = sample.bytes[..sample.starts[2]].to_vec();
-    bytes.extend(&sample.bytes[sample.starts[3]..]);
-    let reason = match open(bytes) {
-        Err(OpenError::Corrupt(damage)) => damage.reason,
-        other => panic!("{:?}", other.map(|_| ())),
-    };
+    let (at, note) = (bytes.len() as u64, Note::default());
+    bytes.extend(format::encode_frame(identity().salt, at, 3, &note, &promise(1), &[]).unwrap());
+    let reason = damage(open(bytes)).reason;
     assert_eq!(reason, Corruption::Missing { expected: 2, found: 3 });
+    // One that lies elsewhere than where it was written is none.
+    let mut bytes = sample.bytes[..sample.starts[2]].to_vec();
+    bytes.extend(&sample.bytes[sample.starts[3]..]);
+    assert_state(&sample, &open(bytes.clone()).unwrap(), 2);
+    let durable = sample.starts[4] as u64;
+    let reason = damage(open_with(bytes, &[Note { durable, ..note }])).reason;
+    assert_eq!(reason, Corruption::Damaged { durable });
 }
 
 /// A log must not be served as another segment's, and each mistake has a name of its own.
@@ -602,10 +608,10 @@ fn a_lost_or_damaged_store_is_refused() {
     assert!(matches!(opened, Err(OpenError::Store(StoreError::Gone))));
     assert_eq!(lost.contents(), bytes);
     let damaged = file.restarted(bytes.clone());
-    let removed = damaged.store.borrow_mut().as_mut().map(|store| {
-        crate::store::Tables::remove(store, crate::store::Table::Records, 48).unwrap();
-    });
-    assert!(removed.is_some());
+    let lsn = damaged.stored().unwrap().unwrap().image.records()[0].lsn.get();
+    let mut store = damaged.store.borrow().clone().unwrap();
+    crate::store::Tables::remove(&mut store, crate::store::Table::Records, lsn).unwrap();
+    *damaged.store.borrow_mut() = Some(store);
     let opened = SegmentLog::open_or_replace(damaged.clone(), &identity()).map(|_| ());
     assert!(matches!(opened, Err(OpenError::Store(StoreError::Damaged))), "{opened:?}");
     assert_eq!(damaged.contents(), bytes);

@@ -20,7 +20,8 @@ use crate::env::simulated::{Advance, ProcessId, SimulatedEnvironment, World, add
 use crate::mailbox::Mailbox;
 use crate::volume::driver::VolumeDriver;
 use crate::volume::{
-    Command, Committed, Consistency, Opened, PageImage, PageVersion, VolumeConfig, VolumeError,
+    BACKTRACK_WINDOW_RECORDS, Command, Committed, Consistency, Opened, PageImage, PageVersion,
+    VolumeConfig, VolumeError,
 };
 
 pub(super) const NODES: usize = 6;
@@ -54,6 +55,11 @@ pub(super) type Pending<T> = Answer<Result<T, VolumeError>>;
 impl Steady {
     /// Returns a cluster whose writer process has opened the volume.
     pub(super) fn start(seed: u64) -> Self {
+        Self::start_with(seed, BACKTRACK_WINDOW_RECORDS)
+    }
+
+    /// [`Steady::start`] with a volume that can go back so many records.
+    pub(super) fn start_with(seed: u64, backtrack_window: u64) -> Self {
         let world = World::new(seed, &[0, 0, 1, 1, 2, 2, 0]);
         let segments: Vec<SocketAddr> = (0..NODES).map(address).collect();
         let geometry = VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT).unwrap();
@@ -78,6 +84,7 @@ impl Steady {
         let commands = Arc::new(Mailbox::new(1 << 12));
         let (reply, opening) = answer();
         let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
+        let config = VolumeConfig { backtrack_window, ..config };
         let volume =
             VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
         let other = None;

@@ -249,6 +249,7 @@ fn with_checkpoint(name: &str, count: u64) -> (PathBuf, SegmentImage) {
         for event in events {
             match event {
                 Event::Checkpointed(made) => real.log.checkpointed(made),
+                Event::Woken => {}
                 other => panic!("{other:?}"),
             }
         }
