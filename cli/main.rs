@@ -49,6 +49,9 @@ struct Quorate {
 enum Command {
     Backtrack(backtrack::Backtrack),
     /// Measure durable writes, beside the least that any program does, in one run.
+    ///
+    /// The volume first writes until the files of its logs are used again, as those of every volume
+    /// are that isn't new: half a gigabyte to each of six logs. It keeps little to go back to.
     Bench(bench::Bench),
     Cat(cat::Cat),
     Check(command::Check),

@@ -128,9 +128,9 @@ fn a_node_that_another_process_runs_stays_where_it_is() {
     let last = position(5);
     cluster.kill(last).unwrap();
     let config = directory.join("c2/node.toml");
-    let mut by_hand = std::process::Command::new(PROGRAM)
+    let mut by_hand = Command::new(PROGRAM)
         .args(["node", "--config", config.to_str().unwrap()])
-        .stderr(std::process::Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     wait_until("the node answers", || cluster.status(last).is_ok());
@@ -149,7 +149,7 @@ fn a_node_that_another_process_runs_stays_where_it_is() {
     assert_eq!(cluster.addresses(), addresses);
     assert_eq!(cluster.elsewhere().count(), 0);
     drop(cluster);
-    std::fs::remove_dir_all(&directory).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
 }
 
 /// Of writers that open a volume at the same time, one has it in the end, and all others know.

@@ -3,6 +3,7 @@
 
 mod backtrack;
 mod bad_input;
+mod checkpoints;
 mod cluster;
 mod commands;
 mod large;

@@ -71,6 +71,9 @@ pub enum Survivor {
 pub enum CorruptImage {
     /// The base is above every VDL that the segment knew.
     Base,
+    /// The SCL of a checkpoint isn't the end of an unbroken chain, or it holds what its base
+    /// supersedes.
+    Chain,
     /// Two different records have this LSN.
     Conflict {
         /// The LSN.
@@ -96,6 +99,7 @@ impl fmt::Display for CorruptImage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base => write!(out, "versions were discarded above the durable part"),
+            Self::Chain => write!(out, "the chain of records contradicts its end or the base"),
             Self::Conflict { lsn } => write!(out, "two different records have LSN {lsn}"),
             Self::Full => write!(out, "more records than the volume's limit"),
             Self::History => write!(out, "the truncation history contradicts itself"),

@@ -9,8 +9,8 @@
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`formula`],
 //! [`membership`], [`geometry`], [`hold`], [`consistency`], [`record`], [`truncation`],
-//! [`refusal`], [`message`], [`effect`], [`image`], [`floor`], [`recovery`], [`segment`],
-//! [`writer`], [`reader`], [`rules`]. [`list`] is how lists of messages are decoded.
+//! [`refusal`], [`message`], [`effect`], [`image`], [`checkpoint`], [`floor`], [`recovery`],
+//! [`segment`], [`writer`], [`reader`], [`rules`]. [`list`] is how lists of messages are decoded.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod checkpoint;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;

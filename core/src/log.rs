@@ -35,6 +35,27 @@ pub(crate) enum Insert {
 }
 
 impl Log {
+    /// Returns the log with these records, which rise, and this base and SCL; `None` when no log
+    /// can have been so.
+    pub(crate) fn restore(records: Vec<Record>, base: Lsn, scl: Lsn) -> Option<Self> {
+        let mut log = Self { records, scl, base, pages: Pages::default() };
+        for record in &log.records {
+            let is_superseded = |pages: &Pages| pages.last_at_or_under(record.page, base).is_some();
+            if record.lsn <= base && is_superseded(&log.pages) {
+                return None;
+            }
+            log.pages.insert(record.page, record.lsn);
+        }
+        // At or under the base most of the chain is gone.
+        let mut link = scl;
+        while link > base {
+            link = log.get(link)?.prev_group;
+        }
+        let is_held = scl == Lsn::ZERO || log.get(scl).is_some();
+        log.extend_chain();
+        (is_held && log.scl == scl).then_some(log)
+    }
+
     pub(crate) fn insert(&mut self, record: Record) -> Insert {
         let highest = self.highest();
         if record.lsn > highest {

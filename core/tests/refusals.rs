@@ -782,6 +782,15 @@ fn provoke_image(wanted: CorruptImage) -> Vec<Result<(), CorruptImage>> {
             let write = SegmentWrite { promised, vdl, base, ..SegmentWrite::default() };
             vec![image.apply(&write)]
         }
+        CorruptImage::Chain => {
+            let records = vec![record(11), record(12)];
+            apply(&mut image, Some(history(0)), records.clone()).unwrap();
+            let restore = |records| {
+                SegmentImage::restore(image.checkpoint(), records, Vec::new()).map(|_| ())
+            };
+            assert_eq!(restore(records.clone()), Ok(()));
+            vec![restore(Vec::new()), restore(records[..1].to_vec())]
+        }
         CorruptImage::Conflict { .. } => {
             let other = Record { cpl: false, ..record(11) };
             vec![apply(&mut image, None, vec![record(11), other])]
@@ -817,6 +826,7 @@ fn every_corrupt_image_is_recognised() {
     let lsn = Lsn::new(11);
     let all = [
         CorruptImage::Base,
+        CorruptImage::Chain,
         CorruptImage::Conflict { lsn },
         CorruptImage::Full,
         CorruptImage::History,

@@ -31,7 +31,7 @@ use quorate_core::refusal::Refusal;
 use quorate_core::segment::Segment;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_core::writer::{PhaseName, Writer};
-use support::{WIDE, at, epoch, geometry, scl, vdl};
+use support::{WIDE, at, epoch, geometry, restored, scl, vdl};
 
 fn config() -> ProptestConfig {
     ProptestConfig {
@@ -264,6 +264,7 @@ fn check_segment_step(segment: &mut Segment, input: SegmentInput) -> TestCaseRes
     prop_assert!(durable.promised() >= promised, "a promise fell");
     prop_assert!(segment.heard() >= heard, "an epoch was forgotten");
     prop_assert!(durable.history().epoch() <= durable.promised());
+    prop_assert_eq!(restored(durable), Ok(durable.clone()));
     for effect in effects {
         let SegmentEffect::SendWriter { to, message } = effect else { continue };
         match message {

@@ -98,8 +98,8 @@ fn growing(directory: &Path, warm_up: u64, frames: u64) -> io::Result<Vec<Durati
     let (mut tail, clock) = (0, Clock::start());
     let mut latencies = Vec::new();
     for lsn in 1..=warm_up + frames {
-        let frame =
-            format::encode_frame(1, lsn, &Note::default(), &write(lsn, &page), &[&page]).unwrap();
+        let frame = format::encode_frame(1, 0, lsn, &Note::default(), &write(lsn, &page), &[&page])
+            .unwrap();
         let start = clock.now();
         file.write_all_at(&frame, tail)?;
         tail += frame.len() as u64;

@@ -11,6 +11,7 @@ use quorate_core::quorum::QuorumSet;
 use serde::{Deserialize, Serialize};
 
 use crate::addresses::{AddressBook, Seat};
+use crate::format::FILE_BYTES_MAX;
 use crate::wire;
 
 pub mod file;
@@ -78,7 +79,14 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// The volume's shape and bounds; durable with the segment from its first start on.
     pub geometry: VolumeGeometry,
+    /// How many bytes its log grows before it makes a checkpoint; [`CHECKPOINT_BYTES`] but in a
+    /// simulation.
+    pub checkpoint_bytes: u64,
 }
+
+/// How many bytes a log grows before its segment makes a checkpoint: a file of it, so that each
+/// checkpoint sets one free.
+pub const CHECKPOINT_BYTES: u64 = FILE_BYTES_MAX;
 
 /// Why a configuration can't be served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

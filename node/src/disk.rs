@@ -12,6 +12,7 @@ use quorate_core::record::Record;
 use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, HEADER_BYTES, HeaderError, IDENTITY_BYTES_MAX, LogIdentity, Note};
 use crate::payload;
+use crate::store::{Checkpointed, Snapshot, StoreError};
 use crate::wire::WireError;
 
 mod replay;
@@ -37,6 +38,21 @@ pub enum OpenError {
          promised last"
     )]
     NotesLost,
+    /// A file of the log that holds payloads, and no frame from which a start goes on, is damaged
+    /// or gone.
+    #[error(
+        "a part of the log is gone, with payloads that nothing else on this disk has: the log \
+         from byte {kept} to byte {at}"
+    )]
+    PayloadsLost {
+        /// Where the part of the log begins that is needed.
+        kept: u64,
+        /// Where frames begin that came after the checkpoint.
+        at: u64,
+    },
+    /// The page store can't be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// The log is another volume's or another segment's.
     #[error(
         "the log belongs to segment {}{} of {} of volume {}",
@@ -133,6 +149,18 @@ pub enum ReadError {
     /// The operating system refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The bytes don't match the record's checksum, and they lie before the frames that a start
+    /// replays: it finds the damage as little as the last one did.
+    #[error(
+        "the payload of the record with LSN {lsn} is damaged on disk, below the log's checkpoint"
+    )]
+    Lost {
+        /// The record.
+        lsn: Lsn,
+    },
+    /// The page store can't be read from.
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// The record isn't in the log.
     #[error("the log holds no payload for the record with LSN {lsn}")]
     Unknown {
@@ -153,7 +181,9 @@ pub struct Replaced {
 /// What a start found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Replay {
-    /// The frames applied.
+    /// The frames that the checkpoint stands for: they were not read.
+    pub checkpoint: u64,
+    /// The frames applied after those.
     pub frames: u64,
     /// The bytes of a torn tail that were cut off: a crash left them, nobody ever counted on them.
     pub cut_bytes: u64,
@@ -167,8 +197,14 @@ pub struct SegmentLog<L> {
     file: L,
     identity: LogIdentity,
     /// Where the payload of each durable record is. LSNs are never reused, so that an annulled
-    /// record's entry misleads nobody.
+    /// record's entry misleads nobody. Those at or under the checkpoint's base are in the store.
     payloads: BTreeMap<Lsn, Extent>,
+    /// The newest durable checkpoint.
+    checkpoint: Checkpointed,
+    /// Where the payloads of durable records are that came since the last snapshot.
+    added: Vec<(Lsn, u64)>,
+    /// Whether a checkpoint is under way.
+    is_checkpointing: bool,
     /// The number of the next frame.
     next: u64,
     /// The length of the file with everything that has been submitted.
@@ -224,11 +260,17 @@ impl<L: LogFile> SegmentLog<L> {
     ) -> Result<(Self, SegmentImage, Replay), (OpenError, L)> {
         match Self::replay(&mut file, expected) {
             Ok((identity, replayed, replay)) => {
-                let Replayed { image, payloads, next, at, .. } = replayed;
+                let Replayed { image, payloads, checkpoint, next, at, .. } = replayed;
+                let is_new = |(_, extent): &(&Lsn, &Extent)| extent.offset >= checkpoint.at;
+                let added = payloads.iter().filter(is_new);
+                let added = added.map(|(lsn, extent)| (*lsn, extent.offset)).collect();
                 let log = Self {
                     file,
                     identity,
                     payloads,
+                    checkpoint,
+                    added,
+                    is_checkpointing: false,
                     next,
                     tail: at,
                     durable: at,
@@ -250,14 +292,20 @@ impl<L: LogFile> SegmentLog<L> {
         file.read_at(0, &mut start)?;
         let (identity, header_bytes) = format::decode_header(&start)?;
         check_identity(&identity, expected)?;
-        let image = SegmentImage::join(identity.group, identity.geometry, identity.incarnation)
-            .ok_or(OpenError::OtherSegment { found: identity })?;
-        let replayed = Replaying::new(file, identity, image, header_bytes as u64).run()?;
-        let Replayed { next, at, doubtful, is_torn, .. } = replayed;
-        let cut_bytes = if is_torn { file.length().saturating_sub(at) } else { 0 };
+        file.open_store(identity.salt)?;
+        let begin = replay::begin(file, &identity, header_bytes as u64)?;
+        let (kept, from) = (begin.checkpoint.kept, begin.checkpoint.at);
+        if !file.holds(kept, from) {
+            return Err(OpenError::PayloadsLost { kept, at: from });
+        }
+        let replayed = Replaying::new(file, identity, header_bytes as u64, begin).run()?;
+        let Replayed { checkpoint: Checkpointed { frames: checkpoint, .. }, .. } = replayed;
+        let Replayed { next, at, doubtful, torn, .. } = replayed;
+        let cut_bytes = torn.min(file.length()).saturating_sub(at);
         // What was read may be in memory only; from here on it counts as durable.
-        file.settle(doubtful.min(at), at)?;
-        Ok((identity, replayed, Replay { frames: next, cut_bytes, replaced: None }))
+        file.settle(doubtful.min(at), at, torn)?;
+        let frames = next.saturating_sub(checkpoint);
+        Ok((identity, replayed, Replay { checkpoint, frames, cut_bytes, replaced: None }))
     }
 
     /// Appends `write`, whose records have `payloads`, in their order, and returns the number that
@@ -287,7 +335,8 @@ impl<L: LogFile> SegmentLog<L> {
         assert_eq!(write.records.len(), payloads.len());
         let number = self.next;
         let note = Note { durable: self.durable, floor: self.floor };
-        let frame = format::encode_frame(self.identity.salt, number, &note, write, payloads)?;
+        let salt = self.identity.salt;
+        let frame = format::encode_frame(salt, self.tail, number, &note, write, payloads)?;
         let end = self.tail.saturating_add(frame.len() as u64);
         let payloads = extents(&write.records, end);
         self.next = number.saturating_add(1);
@@ -309,6 +358,7 @@ impl<L: LogFile> SegmentLog<L> {
         {
             let WaitingFrame { end, payloads } = first.remove();
             self.durable = end;
+            self.added.extend(payloads.iter().map(|(lsn, extent)| (*lsn, extent.offset)));
             self.payloads.extend(payloads);
         }
         assert!(self.durable <= self.tail);
@@ -320,6 +370,45 @@ impl<L: LogFile> SegmentLog<L> {
         let kept = self.payloads.split_off(&base.plus(1).unwrap_or(base));
         self.payloads.retain(|lsn, _| is_held(*lsn));
         self.payloads.extend(kept);
+    }
+
+    /// Begins to make `image`, which is the segment's state with all that is durable, a checkpoint
+    /// from which the next start goes on. None may be under way.
+    pub fn checkpoint(&mut self, image: &SegmentImage) {
+        assert!(!self.is_checkpointing);
+        self.is_checkpointing = true;
+        let mut added = std::mem::take(&mut self.added);
+        // Of a record that came twice, either place will do.
+        added.sort_unstable();
+        added.dedup_by_key(|(lsn, _)| *lsn);
+        self.file.checkpoint(Snapshot {
+            state: image.checkpoint(),
+            records: image.records().to_vec(),
+            aside: image.aside().map(|aside| aside.records.clone()).unwrap_or_default(),
+            frames: self.settled(),
+            at: self.durable,
+            added,
+        });
+    }
+
+    /// Takes the report that a checkpoint is durable: what it has made superfluous is forgotten.
+    pub fn checkpointed(&mut self, checkpoint: Checkpointed) {
+        assert!(self.is_checkpointing);
+        self.is_checkpointing = false;
+        self.checkpoint = checkpoint;
+        let base = checkpoint.base;
+        self.payloads = self.payloads.split_off(&base.plus(1).unwrap_or(base));
+        self.file.trim(checkpoint.kept);
+    }
+
+    /// Returns how many durable bytes came after the newest checkpoint, `None` while another one is
+    /// under way.
+    #[must_use]
+    pub const fn since_checkpoint(&self) -> Option<u64> {
+        if self.is_checkpointing {
+            return None;
+        }
+        Some(self.durable.saturating_sub(self.checkpoint.at))
     }
 
     /// Takes what the segment holds now, and so may acknowledge. Later frames say so.
@@ -335,11 +424,19 @@ impl<L: LogFile> SegmentLog<L> {
     /// [`ReadError`] when it can't be had; a segment that finds its disk wrong has to stop.
     pub fn read(&self, record: &Record) -> Result<Vec<u8>, ReadError> {
         let lsn = record.lsn;
+        if lsn <= self.checkpoint.base {
+            return Ok(self.file.read_stored(record)?);
+        }
         let extent = self.payloads.get(&lsn).ok_or(ReadError::Unknown { lsn })?;
         let mut bytes = vec![0; extent.length];
         self.file.read_at(extent.offset, &mut bytes)?;
         if !payload::belongs(record, &bytes) {
-            return Err(ReadError::Damaged { lsn });
+            let is_replayed = extent.offset >= self.checkpoint.at;
+            return Err(if is_replayed {
+                ReadError::Damaged { lsn }
+            } else {
+                ReadError::Lost { lsn }
+            });
         }
         Ok(bytes)
     }
@@ -389,7 +486,8 @@ fn said_at_most(image: &SegmentImage) -> Floor {
 fn replace<L: LogFile>(file: &mut L, damage: &Damage) -> Result<String, OpenError> {
     let write = SegmentWrite { floor: Some(damage.floor), ..SegmentWrite::default() };
     let before = Note { durable: damage.offset, floor: damage.floor };
-    let frame = format::encode_frame(damage.identity.salt, damage.frames, &before, &write, &[])
+    let (salt, at) = (damage.identity.salt, damage.offset);
+    let frame = format::encode_frame(salt, at, damage.frames, &before, &write, &[])
         .map_err(io::Error::other)?;
     let note = Note { durable: damage.offset.saturating_add(frame.len() as u64), ..before };
     Ok(file.replace(damage.offset, &frame, note)?)

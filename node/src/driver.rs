@@ -187,6 +187,13 @@ impl<E: Environment, R: Rules> Node<E, R> {
                 self.deliver(None);
                 Ok(())
             }
+            Event::Checkpointed(checkpoint) => {
+                self.host.checkpointed(checkpoint);
+                Ok(())
+            }
+            Event::CheckpointFailed { error } => {
+                Err(NodeError::Store { directory: self.config.directory.clone(), error })
+            }
             Event::LogCramped { error } => {
                 self.env.say(&error::cramped(&self.config.directory, error));
                 Ok(())
@@ -496,6 +503,7 @@ impl<E: Environment, R: Rules> Node<E, R> {
         }
         self.collect(now)?;
         self.keep_book(now)?;
+        self.host.checkpoint(self.config.checkpoint_bytes);
 
         let random = self.env.random()?;
         let history = self.host.durable().history().epoch();

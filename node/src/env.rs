@@ -12,8 +12,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use quorate_core::record::Record;
+
 use crate::clock::Moment;
 use crate::format::Note;
+use crate::store::{Checkpointed, Snapshot, StoreError, Stored};
 
 pub mod real;
 pub mod simulated;
@@ -39,6 +42,13 @@ impl Token {
 /// Something has happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event {
+    /// A checkpoint is durable.
+    Checkpointed(Checkpointed),
+    /// A checkpoint can't be made: the segment has to stop.
+    CheckpointFailed {
+        /// Why.
+        error: StoreError,
+    },
     /// Every frame submitted to the log with a number up to `through` is durable.
     Durable {
         /// The number.
@@ -85,9 +95,10 @@ pub trait Stream {
     fn write(&mut self, from: &[&[u8]]) -> io::Result<usize>;
 }
 
-/// An append-only log, locked to this process: one space of bytes, and notes beside it.
+/// An append-only log, locked to this process: one space of bytes, with notes and a page store
+/// beside it.
 ///
-/// Every byte that was never written, or was cut off, reads as zero.
+/// A byte that was never written reads as anything that was written before to another place.
 pub trait LogFile {
     /// Fills `into` with the bytes from `offset` on.
     ///
@@ -95,9 +106,41 @@ pub trait LogFile {
     /// As the operating system reports them.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
-    /// Returns the length of the log when it was opened or cut: no byte at or behind it is
-    /// anything but zero. The last bytes written may be zeros too, and lie behind it.
+    /// Returns the length of the log when it was opened or cut: at first, no byte at or behind it
+    /// is anything but zero. The last bytes written may be zeros too, and lie behind it; and bytes
+    /// of an earlier use may lie before it, that nobody wrote there.
     fn length(&self) -> u64;
+
+    /// Opens the page store beside the log that has this salt; makes one if there is none and all
+    /// of the log is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn open_store(&mut self, salt: u64) -> Result<(), StoreError>;
+
+    /// Returns the newest checkpoint, `None` if none was ever made.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is changed then.
+    fn stored(&self) -> Result<Option<Stored>, StoreError>;
+
+    /// Returns the payload of a record from the store, checked.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn read_stored(&self, record: &Record) -> Result<Vec<u8>, StoreError>;
+
+    /// Returns whether all of the log from `kept` to `at` has files, and whole ones, as far as can
+    /// be told without reading them. What lies before `kept` is not needed any more.
+    fn holds(&mut self, kept: u64, at: u64) -> bool;
+
+    /// Begins to make a checkpoint; [`Event::Checkpointed`] or [`Event::CheckpointFailed`] follows,
+    /// and until then no other one is begun. A crash leaves the one before it, or this one.
+    fn checkpoint(&mut self, snapshot: Snapshot);
+
+    /// Says that no byte before `kept` will be read any more, but for the log's header: a durable
+    /// checkpoint says so. The space is used again.
+    fn trim(&mut self, kept: u64);
 
     /// Returns the notes beside the log that were whole when it was opened, in any order. What they
     /// say was durable was, and once a log has been marked as idle (see [`LogFile::submit`]) one
@@ -109,17 +152,17 @@ pub trait LogFile {
     /// the segment acknowledged or promised last is unknown then.
     fn has_newest_note(&self, durable: u64) -> bool;
 
-    /// Cuts the log: makes every byte at or behind `length` zero, and that, and all bytes before
-    /// it, durable. Those at or behind `doubtful` are written once more: after a sync that failed
+    /// Cuts the log: makes every byte from `length` to `until`, and some more, zero, and that, and
+    /// all bytes before it, durable. Those at or behind `doubtful` are written once more: after a sync that failed
     /// they may be in memory alone, and a second sync would not notice. Only before the first
     /// [`LogFile::submit`], which appends at `length`.
     ///
     /// # Errors
     /// As the operating system reports them.
-    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()>;
+    fn settle(&mut self, doubtful: u64, length: u64, until: u64) -> io::Result<()>;
 
-    /// Replaces the log by a new one: its first `kept` bytes, then `frame`, with `note` beside it,
-    /// all durable. The files that it had are set aside under names that begin with what is
+    /// Replaces the log by a new one: its first `kept` bytes, but for those that were trimmed, then
+    /// `frame`, with `note` beside it, all durable. Its page store stays. The files that it had are set aside under names that begin with what is
     /// returned, and nothing touches them again. A crash at any time leaves the log as it was or
     /// the new one. Only before [`LogFile::settle`].
     ///

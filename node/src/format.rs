@@ -1,8 +1,8 @@
 //! The bytes of a segment's log.
 //!
-//! A log is one space of bytes that only grows. It begins with a header, made whole or not at all,
-//! and goes on with frames, one for each atomic write of the segment. Behind the last frame all is
-//! zero. Beside them, out of that space, it keeps *notes*. All integers are little-endian:
+//! A log is one space of bytes that only grows at its end. It begins with a header, made whole or
+//! not at all, and goes on with frames, one for each atomic write of the segment. Beside them, out
+//! of that space, it keeps *notes*. All integers are little-endian:
 //!
 //! ```text
 //! header   0  magic "QUORLOG\n"
@@ -21,7 +21,7 @@
 //!                   the number of the step, 64 bits each
 //!         88  length of the envelope, 32 bits
 //!         92  length of the payload, 32 bits
-//!         96  CRC-32C of the salt and of bytes 0 to 96
+//!         96  CRC-32C of the salt, of where the frame begins in the log, and of bytes 0 to 96
 //!        100  CRC-32C of the salt, the number and the envelope
 //!        104  the envelope: the write with its records; then their payloads, one after the other
 //! slot     0  magic "QRTNOTES"
@@ -35,8 +35,17 @@
 //! which is part of the envelope. The salt is random, one a log, and in every checksum: bytes that
 //! a user stores in a page can't be taken for a frame.
 //!
+//! A log has a *checkpoint* (`node/src/store.rs`): the segment's state after the frames before some
+//! place, in a database of its own. A start goes on from there; the space before it is needed only
+//! as far as payloads are in it that the database doesn't have. What is not needed is *trimmed*:
+//! files of it become those of the log's end, with the bytes that they have. So behind the last
+//! frame there is anything; but where a frame or a slot begins is part of its checksum, and no
+//! place of the log is used a second time but for the end of one that a crash has left torn, which
+//! the next start makes zero as far as anything there decodes. Nothing of an earlier use is ever
+//! taken for something of this one.
+//!
 //! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
-//! size, which the number of the file gives. All but the last [`SLOTS_BYTES`] of a file are its
+//! size, which the number of the file gives. The first one stays for ever. All but the last [`SLOTS_BYTES`] of a file are its
 //! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
 //! each, written in turn, and both once before the file gets its name.
 //!
@@ -299,13 +308,14 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Returns the header that `bytes` are, or `None` when they aren't one of this log.
+    /// Returns the header that `bytes` are, which begin at `at`, or `None` when they aren't one of
+    /// this log, or were one elsewhere.
     #[must_use]
-    pub fn decode(salt: u64, bytes: &[u8; FRAME_HEADER_BYTES]) -> Option<Self> {
+    pub fn decode(salt: u64, at: u64, bytes: &[u8; FRAME_HEADER_BYTES]) -> Option<Self> {
         let (covered, checksums) = bytes.split_at_checked(FRAME_COVERED_BYTES)?;
         let (checksum, checksums) = checksums.split_first_chunk::<4>()?;
         let (envelope_checksum, _) = checksums.split_first_chunk::<4>()?;
-        if salted(salt, covered) != u32::from_le_bytes(*checksum) {
+        if placed(salt, at, covered) != u32::from_le_bytes(*checksum) {
             return None;
         }
         let (number, note) = decode_statement(FRAME_MAGIC, covered)?;
@@ -340,12 +350,13 @@ impl FrameHeader {
     }
 }
 
-/// Returns the bytes of a frame.
+/// Returns the bytes of a frame that begins at `at`.
 ///
 /// # Errors
 /// [`wire::WireError::Oversized`] when the write is above the bounds of the wire.
 pub fn encode_frame(
     salt: u64,
+    at: u64,
     number: u64,
     note: &Note,
     write: &SegmentWrite,
@@ -361,7 +372,7 @@ pub fn encode_frame(
     frame.reserve_exact(FRAME_HEADER_BYTES - frame.len() + envelope.len() + payload_bytes);
     frame.extend_from_slice(&length(envelope.len())?.to_le_bytes());
     frame.extend_from_slice(&length(payload_bytes)?.to_le_bytes());
-    let checksum = salted(salt, &frame);
+    let checksum = placed(salt, at, &frame);
     frame.extend_from_slice(&checksum.to_le_bytes());
     frame.extend_from_slice(&envelope_checksum(salt, number, &envelope).to_le_bytes());
     frame.extend_from_slice(&envelope);
@@ -373,6 +384,12 @@ pub fn encode_frame(
 
 fn salted(salt: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
+}
+
+/// The checksum of bytes that mean something at one place alone.
+fn placed(salt: u64, at: u64, bytes: &[u8]) -> u32 {
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &at.to_le_bytes());
+    crc32c::crc32c_append(sum, bytes)
 }
 
 fn envelope_checksum(salt: u64, number: u64, envelope: &[u8]) -> u32 {

@@ -16,6 +16,7 @@ use crate::addresses::LogTag;
 use crate::disk::{ReadError, SegmentLog};
 use crate::env::{Event, LogFile};
 use crate::payload;
+use crate::store::Checkpointed;
 use crate::wire::{self, Envelope, Status, WireError};
 
 /// Why a segment has to stop.
@@ -157,6 +158,19 @@ impl<L: LogFile, R: Rules> SegmentHost<L, R> {
         };
         self.log.mark(&write)?;
         Ok(())
+    }
+
+    /// Begins a checkpoint of all that is durable if so many bytes of it came after the last one,
+    /// and none is under way.
+    pub fn checkpoint(&mut self, after_bytes: u64) {
+        if self.log.since_checkpoint().is_some_and(|since| since >= after_bytes) {
+            self.log.checkpoint(self.segment.durable());
+        }
+    }
+
+    /// Takes the report that a checkpoint is durable.
+    pub fn checkpointed(&mut self, checkpoint: Checkpointed) {
+        self.log.checkpointed(checkpoint);
     }
 
     fn step(

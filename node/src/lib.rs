@@ -5,9 +5,9 @@
 //! anything about consistency.
 //!
 //! Modules in reading order: [`clock`] and [`env`](mod@env) (time, randomness, network and disk
-//! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format) and
-//! [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with its log),
-//! [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
+//! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format),
+//! [`store`] and [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with
+//! its log), [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
 //! it), [`reader`] (a process that follows one) and [`client`] (of such processes), [`status`],
 //! [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
@@ -40,6 +40,7 @@ pub mod simulation;
 pub mod source;
 pub mod status;
 pub mod steward;
+pub mod store;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -15,12 +15,15 @@ use quorate_core::message::{Append, ToSegment};
 use quorate_core::quorum::QuorumSet;
 use quorate_core::record::Record;
 use quorate_core::truncation::{History, TruncationRange};
+use serde::Deserialize;
+use serde::de::value::U64Deserializer;
 
 use crate::addresses::LogTag;
 use crate::config::{self, VolumeId};
 use crate::env::{Event, KeepNote, LogFile};
 use crate::format::{self, LogIdentity, Note};
 use crate::payload;
+use crate::store::{self, Checkpointed, MemoryTables, Snapshot, StoreError, Stored};
 use crate::wire::{Envelope, Status};
 
 /// Frames that are not in the file yet, with their numbers and notes.
@@ -36,6 +39,12 @@ pub(crate) struct MemoryFile {
     pub(crate) reads: Rc<Cell<usize>>,
     pub(crate) last_note: Rc<RefCell<Option<Note>>>,
     pub(crate) submitted: Rc<RefCell<Submitted>>,
+    /// The page store; `None` when it is lost.
+    pub(crate) store: Rc<RefCell<Option<MemoryTables>>>,
+    /// A checkpoint that has begun.
+    pub(crate) snapshot: Rc<RefCell<Option<Snapshot>>>,
+    /// No byte before this one may be read, but those of the header.
+    pub(crate) trimmed: Rc<Cell<u64>>,
 }
 
 impl MemoryFile {
@@ -46,7 +55,24 @@ impl MemoryFile {
             reads: Rc::default(),
             last_note: Rc::default(),
             submitted: Rc::default(),
+            store: Rc::new(RefCell::new(Some(MemoryTables::default()))),
+            snapshot: Rc::default(),
+            trimmed: Rc::default(),
         }
+    }
+
+    /// Makes the checkpoint that has begun, if one has.
+    pub(crate) fn finish_checkpoint(&self) -> Option<Checkpointed> {
+        let snapshot = self.snapshot.borrow_mut().take()?;
+        let mut store = self.store.borrow_mut();
+        let read = |at, into: &mut [u8]| self.read_at(at, into);
+        Some(store::write(store.as_mut().unwrap(), SALT, &snapshot, &read).unwrap())
+    }
+
+    /// Returns the file after a restart of its machine.
+    pub(crate) fn restarted(&self, bytes: Vec<u8>) -> Self {
+        let store = Rc::new(RefCell::new(self.store.borrow().clone()));
+        Self { store, trimmed: Rc::new(self.trimmed.as_ref().clone()), ..Self::new(bytes) }
     }
 
     /// Makes what is submitted durable, and returns the last number.
@@ -69,6 +95,7 @@ impl MemoryFile {
 impl LogFile for MemoryFile {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.reads.set(self.reads.get() + 1);
+        assert!(offset < 600 || offset >= self.trimmed.get(), "{offset} was trimmed");
         let bytes = self.bytes.borrow();
         let offset = usize::try_from(offset).unwrap();
         let source = bytes.get(offset..).unwrap_or(&[]);
@@ -90,7 +117,31 @@ impl LogFile for MemoryFile {
         true
     }
 
-    fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
+    fn open_store(&mut self, _salt: u64) -> Result<(), StoreError> {
+        self.store.borrow().as_ref().map(|_| ()).ok_or(StoreError::Gone)
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, StoreError> {
+        store::load(self.store.borrow().as_ref().unwrap(), SALT)
+    }
+
+    fn read_stored(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        store::read(self.store.borrow().as_ref().unwrap(), record)
+    }
+
+    fn holds(&mut self, _kept: u64, _at: u64) -> bool {
+        true
+    }
+
+    fn checkpoint(&mut self, snapshot: Snapshot) {
+        *self.snapshot.borrow_mut() = Some(snapshot);
+    }
+
+    fn trim(&mut self, kept: u64) {
+        self.trimmed.set(kept);
+    }
+
+    fn settle(&mut self, _doubtful: u64, length: u64, _until: u64) -> io::Result<()> {
         // The last frame may end with zeros that lie behind the length.
         self.bytes.borrow_mut().resize(usize::try_from(length).unwrap(), 0);
         Ok(())
@@ -113,6 +164,8 @@ impl LogFile for MemoryFile {
     }
 }
 
+const SALT: u64 = 0x5a17;
+
 pub(crate) fn identity() -> LogIdentity {
     LogIdentity {
         volume: VolumeId::new(0xa0),
@@ -120,7 +173,7 @@ pub(crate) fn identity() -> LogIdentity {
         position: Position::new(2).unwrap(),
         geometry: config::geometry(1).unwrap(),
         incarnation: Incarnation::new(0),
-        salt: 0x5a17,
+        salt: SALT,
     }
 }
 
@@ -185,6 +238,12 @@ pub(crate) fn install(counter: u64, after: u64, through: u64) -> SegmentWrite {
 /// Returns the write of records.
 pub(crate) fn append(counter: u64, records: &[Record]) -> SegmentWrite {
     SegmentWrite { promised: epoch(counter), records: records.to_vec(), ..nothing() }
+}
+
+/// Returns the write that raises the base, and the VDL, to `base`.
+pub(crate) fn collect(counter: u64, base: u64) -> SegmentWrite {
+    let vdl = Vdl::deserialize(U64Deserializer::<serde::de::value::Error>::new(base)).unwrap();
+    SegmentWrite { promised: epoch(counter), vdl, base: Lsn::new(base), ..nothing() }
 }
 
 /// Returns a membership that the writer with this counter adopted.

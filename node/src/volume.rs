@@ -63,14 +63,21 @@ pub struct VolumeConfig {
     pub home: Option<PathBuf>,
     /// How long the recovery may take.
     pub patience: Duration,
+    /// How far below the VDL the volume can go back, in records (LSNs).
+    pub backtrack_window: u64,
 }
+
+/// How far below the VDL a volume can go back unless its writer is told otherwise, in records: at
+/// 8 KiB each, 2 GiB of its log, which all segments of a group keep.
+pub const BACKTRACK_WINDOW_RECORDS: u64 = 1 << 18;
 
 impl VolumeConfig {
     /// Returns the configuration of a client that keeps nothing, of a volume whose segments have
     /// never changed.
     #[must_use]
     pub const fn new(volume: VolumeId, segments: Vec<Vec<SocketAddr>>, patience: Duration) -> Self {
-        Self { volume, segments, joined: Vec::new(), home: None, patience }
+        let backtrack_window = BACKTRACK_WINDOW_RECORDS;
+        Self { volume, segments, joined: Vec::new(), home: None, patience, backtrack_window }
     }
 }
 
@@ -210,7 +217,10 @@ pub enum VolumeError {
     )]
     PointAhead,
     /// A point under the garbage floor.
-    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    #[error(
+        "what was at that LSN is discarded: the volume goes back to LSN {floor} at most, where its \
+         backtrack window begins (`backtrack_window_records` of its writer)"
+    )]
     PointDiscarded {
         /// The lowest point that there still is.
         floor: Lsn,

@@ -20,6 +20,7 @@ use quorate_core::hold::Holds;
 use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
 };
+use quorate_core::image::SegmentImage;
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::{Membership, MembershipEpoch, Step, StepRefusal};
 use quorate_core::message::{
@@ -35,6 +36,7 @@ use quorate_node::addresses::{KnownLog, LogTag, Place, Seat, Seats};
 use quorate_node::config::{self, VolumeId};
 use quorate_node::format::{self, FrameHeader, LogIdentity, Note};
 use quorate_node::payload;
+use quorate_node::store::{self, MemoryTables, Snapshot, Table, Tables};
 use quorate_node::volume::{Committed, Consistency};
 use quorate_node::wire::client::{
     Answer, ClientRefusal, ClientReply, ClientRequest, ClientWelcome, GroupStatus, PageSum,
@@ -45,6 +47,8 @@ use quorate_node::wire::{self, Decoded, Envelope, Hello, HelloRefusal, Role, Sta
 
 const GROUP: PgId = PgId::new(0x0102_0304);
 const SALT: u64 = 0x1112_1314_1516_1718;
+/// Where frames begin in their log.
+const AT: u64 = 0x0123_4567_89ab_cdef;
 const PAYLOAD: &[u8] = b"redo";
 
 fn epoch(counter: u64) -> VolumeEpoch {
@@ -493,10 +497,38 @@ fn writes() -> [(&'static str, SegmentWrite); 8] {
     ]
 }
 
+/// Returns the entries of a page store with one record, above the base.
+fn stored() -> Vec<(String, Vec<u8>)> {
+    let group = PgId::new(1);
+    let payload = payload::describe(group, record().page, record().lsn, PAYLOAD).unwrap();
+    let record = Record { group, payload, ..record() };
+    let geometry = config::geometry(2).unwrap();
+    let mut image = SegmentImage::join(group, geometry, Incarnation::new(0x51)).unwrap();
+    let (promised, records) = (epoch(2), vec![record]);
+    image.apply(&SegmentWrite { promised, records, ..SegmentWrite::default() }).unwrap();
+    let (state, records) = (image.checkpoint(), image.records().to_vec());
+    let added = vec![(record.lsn, 0xd3)];
+    let snapshot = Snapshot { state, records, aside: Vec::new(), frames: 0xd1, at: 0xd2, added };
+    let mut tables = MemoryTables::default();
+    store::write(&mut tables, SALT, &snapshot, &|_, _| panic!("nothing is copied")).unwrap();
+    let found = store::load(&tables, SALT).unwrap().unwrap();
+    assert_eq!((found.image, found.payloads), (image, snapshot.added));
+    let mut entries = Vec::new();
+    for table in [Table::Aside, Table::Meta, Table::Payloads, Table::Records] {
+        let mut add = |key, value: &[u8]| {
+            entries.push((format!("store-{table:?}-{key:x}").to_lowercase(), value.to_vec()));
+            Ok(())
+        };
+        tables.visit(table, &mut add).unwrap();
+    }
+    assert_eq!(entries.len(), 2);
+    entries
+}
+
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 5, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 6, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![
@@ -504,16 +536,18 @@ fn the_disk_keeps_what_it_had() {
         ("slot".to_owned(), format::encode_slot(SALT, 0xb1, &note())),
     ];
     lines.extend(writes.iter().map(|(name, write)| {
-        let frame = format::encode_frame(SALT, 0xc1, &note(), write, &payloads(write)).unwrap();
+        let frame = format::encode_frame(SALT, AT, 0xc1, &note(), write, &payloads(write)).unwrap();
         ((*name).to_owned(), frame)
     }));
+    let frames = lines.len();
+    lines.extend(stored());
     let kept = golden("disk.txt", &lines);
     assert_eq!(format::decode_header(&kept[0]), Ok((identity(), kept[0].len())));
     let slot = kept[1].as_slice().try_into().unwrap();
     assert_eq!(format::decode_slot(SALT, slot), Some((0xb1, note())));
-    for (bytes, (name, write)) in kept[2..].iter().zip(&writes) {
+    for (bytes, (name, write)) in kept[2..frames].iter().zip(&writes) {
         let (start, body) = bytes.split_first_chunk().unwrap();
-        let header = FrameHeader::decode(SALT, start).unwrap();
+        let header = FrameHeader::decode(SALT, AT, start).unwrap();
         assert_eq!((header.number, header.note, header.frame_bytes()), (0xc1, note(), bytes.len()));
         let (envelope, payload) = body.split_at(header.envelope_bytes);
         let decoded = header.decode_envelope(SALT, envelope).unwrap();
@@ -550,10 +584,10 @@ fn every_flipped_bit_on_disk_is_found() {
     assert_eq!(format::decode_slot(SALT + 1, slot.as_slice().try_into().unwrap()), None);
     for (name, write) in writes() {
         let payloads = vec![PAYLOAD; write.records.len()];
-        let frame = format::encode_frame(SALT, 0xc1, &note(), &write, &payloads).unwrap();
+        let frame = format::encode_frame(SALT, AT, 0xc1, &note(), &write, &payloads).unwrap();
         let is_whole = |salt: u64, bytes: &[u8]| {
             let Some((start, body)) = bytes.split_first_chunk() else { return false };
-            let Some(header) = FrameHeader::decode(salt, start) else { return false };
+            let Some(header) = FrameHeader::decode(salt, AT, start) else { return false };
             let Some((envelope, payload)) = body.split_at_checked(header.envelope_bytes) else {
                 return false;
             };

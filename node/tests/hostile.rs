@@ -26,6 +26,7 @@ use quorate_node::disk::SegmentLog;
 use quorate_node::env::{Event, KeepNote, LogFile};
 use quorate_node::format::{self, LogIdentity, Note};
 use quorate_node::payload;
+use quorate_node::store::{self, StoreError};
 use quorate_node::wire::client::{
     Answer, ClientReply, ClientRequest, GroupStatus, PageSum, Question, SegmentView, WriterStatus,
 };
@@ -330,7 +331,27 @@ impl LogFile for Stored {
         true
     }
 
-    fn settle(&mut self, _doubtful: u64, _length: u64) -> io::Result<()> {
+    fn open_store(&mut self, _salt: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn stored(&self) -> Result<Option<store::Stored>, StoreError> {
+        Ok(None)
+    }
+
+    fn read_stored(&self, _record: &Record) -> Result<Vec<u8>, StoreError> {
+        Err(StoreError::Gone)
+    }
+
+    fn holds(&mut self, _kept: u64, _at: u64) -> bool {
+        true
+    }
+
+    fn checkpoint(&mut self, _snapshot: store::Snapshot) {}
+
+    fn trim(&mut self, _kept: u64) {}
+
+    fn settle(&mut self, _doubtful: u64, _length: u64, _until: u64) -> io::Result<()> {
         Ok(())
     }
 
@@ -365,7 +386,8 @@ fn a_long_log_costs_less_than_two_frames() {
         let (promised, vdl) = (EPOCH, Vdl::ZERO);
         let write = SegmentWrite { promised, vdl, records, ..SegmentWrite::default() };
         let note = Note::default();
-        bytes.extend(format::encode_frame(1, number, &note, &write, &payloads).unwrap());
+        let at = bytes.len() as u64;
+        bytes.extend(format::encode_frame(1, at, number, &note, &write, &payloads).unwrap());
     }
     assert!(bytes.len() > 3 * FRAME_BYTES_MAX);
     let stored = Stored(bytes);

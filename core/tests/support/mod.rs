@@ -20,7 +20,7 @@ use quorate_core::effect::{
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::id::{InstanceId, PageId, PgId, Position, Ticket, WriteId};
-use quorate_core::image::{SegmentImage, Survivor};
+use quorate_core::image::{CorruptImage, SegmentImage, Survivor};
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{Peer, SealAnswer, ToSegment, ToWriter};
 use quorate_core::quorum::QuorumSet;
@@ -90,6 +90,12 @@ type Outcome = Result<(), Finding>;
 
 fn demand(holds: bool, rule: &'static str) -> Outcome {
     if holds { Ok(()) } else { Err(Finding::Broken(rule)) }
+}
+
+/// Returns what a restart finds that begins with a checkpoint of `image`.
+pub(crate) fn restored(image: &SegmentImage) -> Result<SegmentImage, CorruptImage> {
+    let aside = image.aside().map(|aside| aside.records.clone()).unwrap_or_default();
+    SegmentImage::restore(image.checkpoint(), image.records().to_vec(), aside)
 }
 
 /// A message on its way.
@@ -482,6 +488,9 @@ impl<R: Rules> Cluster<R> {
         while let Some((_, write, true)) = log.front() {
             if disk.apply_under(rules, write).is_err() {
                 return Err(Finding::Broken("a write that can't be applied"));
+            }
+            if Self::is_sound() && restored(disk).as_ref() != Ok(&*disk) {
+                return Err(Finding::Broken("a checkpoint that is not restored"));
             }
             log.pop_front();
         }

@@ -14,6 +14,7 @@ use super::report::Row;
 use crate::client::ClientError;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError, free_addresses};
+use crate::format::FILE_BYTES_MAX;
 use crate::volume::{Volume, VolumeConfig, VolumeError};
 
 /// How long processes may take to get ready.
@@ -74,7 +75,7 @@ pub fn run(
     let cluster = Cluster::start(&options.executable, &options.directory.join("quorate"))?;
     let segments = vec![cluster.addresses().to_vec()];
     let config = VolumeConfig::new(cluster.volume(), segments, READY_MAX);
-    let mut volume = Volume::open(config)?;
+    let mut volume = Volume::open(VolumeConfig { backtrack_window: WINDOW_RECORDS, ..config })?;
     let members = cluster.positions().count();
     let start = |name: &str, keeps| {
         FloorNodes::start(&options.executable, &options.directory.join(name), members, keeps)
@@ -82,6 +83,7 @@ pub fn run(
     let (floor_nodes, keeper_nodes) = (start("floor", false)?, start("keeper", true)?);
     let (mut floor, mut keeper) = (floor_nodes.connect()?, keeper_nodes.connect()?);
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(options.bytes).collect();
+    warm_up(&mut volume, &bytes)?;
     for in_flight in &options.in_flight {
         // Once without measuring: buffers grow, files are extended.
         volume.drive(*in_flight, &bytes, options.span / 4)?;
@@ -95,6 +97,32 @@ pub fn run(
         }
         tell(&Row::of("floor", *in_flight, options.bytes, &ours, &floors))?;
         tell(&Row::of("keeper", *in_flight, options.bytes, &ours, &keepers))?;
+    }
+    Ok(())
+}
+
+/// How many records the segments keep below the VDL: so few that files of their logs are soon used
+/// again.
+const WINDOW_RECORDS: u64 = 4096;
+
+/// How much is written before anything is measured, so that logs have all the files that they will
+/// ever have: those that grow, up to the longest, and a few of these.
+const WARM_BYTES: u64 = 8 * FILE_BYTES_MAX;
+
+/// About how many bytes a record takes in a log beside its own, in a batch with others.
+const RECORD_BYTES: u64 = 80;
+
+/// How many writes are under way until then.
+const WARM_IN_FLIGHT: usize = 1024;
+
+/// Writes until the logs' files are used again: a new volume's first writes go to new space on the
+/// disk, which is slower, and no volume stays new.
+fn warm_up(volume: &mut Volume, bytes: &[u8]) -> Result<(), BenchError> {
+    let mut left = WARM_BYTES;
+    while left > 0 {
+        let done = volume.drive(WARM_IN_FLIGHT, bytes, Duration::from_secs(1))?.latencies.len();
+        let each = (bytes.len() as u64).saturating_add(RECORD_BYTES);
+        left = left.saturating_sub((done as u64).saturating_mul(each));
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use quorate_core::id::{Incarnation, PgId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, NodeConfig, VolumeId, geometry, position};
+use super::{CHECKPOINT_BYTES, ConfigError, NodeConfig, VolumeId, geometry, position};
 use crate::addresses::{Place, Seat};
 use crate::reader::ReaderConfig;
-use crate::volume::VolumeConfig;
+use crate::volume::{BACKTRACK_WINDOW_RECORDS, VolumeConfig};
 
 /// How long a recovery may take unless the configuration says otherwise.
 const PATIENCE_SECONDS: u64 = 60;
@@ -172,6 +172,7 @@ impl NodeFile {
             incarnation: Incarnation::new(file.incarnation),
             peers: file.peers,
             joined: file.members.iter().map(|it| it.seat(path)).collect::<Result<_, _>>()?,
+            checkpoint_bytes: CHECKPOINT_BYTES,
         };
         config.check().map_err(|error| wrong(key_of(&error), said(error)))?;
         distinct(path, "peers", &config.peers)?;
@@ -205,6 +206,10 @@ pub struct WriterFile {
     /// How long the recovery may take.
     #[serde(default = "default_patience")]
     pub patience_seconds: u64,
+    /// How far below its end the volume can go back, in records; the segments keep that much of
+    /// their logs.
+    #[serde(default = "default_window")]
+    pub backtrack_window_records: u64,
     /// The addresses of the volume's first segments: by group, by position.
     pub segments: Vec<Vec<SocketAddr>>,
     /// The segments that have joined since, or have moved.
@@ -216,12 +221,18 @@ const fn default_patience() -> u64 {
     PATIENCE_SECONDS
 }
 
+const fn default_window() -> u64 {
+    BACKTRACK_WINDOW_RECORDS
+}
+
 impl WriterFile {
-    /// Returns a configuration with the default patience.
+    /// Returns a configuration with the default patience and window.
     #[must_use]
     pub fn new(volume: VolumeId, listen: SocketAddr, segments: Vec<Vec<SocketAddr>>) -> Self {
         let (volume, patience_seconds) = (volume.to_string(), PATIENCE_SECONDS);
-        Self { volume, listen, patience_seconds, segments, members: Vec::new() }
+        let backtrack_window_records = BACKTRACK_WINDOW_RECORDS;
+        let members = Vec::new();
+        Self { volume, listen, patience_seconds, backtrack_window_records, segments, members }
     }
 
     /// Reads and checks the configuration of a writer process: the volume, and where to listen.
@@ -242,7 +253,8 @@ impl WriterFile {
         let joined = joined.map(|it| Ok((PgId::new(it.group), it.seat(path)?)));
         let joined = joined.collect::<Result<_, ConfigFileError>>()?;
         let home = Some(beside(path, Path::new(".")));
-        let config = VolumeConfig { volume, segments: file.segments, joined, home, patience };
+        let (segments, backtrack_window) = (file.segments, file.backtrack_window_records);
+        let config = VolumeConfig { volume, segments, joined, home, patience, backtrack_window };
         Ok((config, file.listen))
     }
 }

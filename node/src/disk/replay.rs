@@ -1,4 +1,4 @@
-//! A log read from its beginning to its end, and what its end means.
+//! A log read from its checkpoint to its end, and what its end means.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use crate::format::{
     self, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, LogIdentity, Note, SLOT_BYTES, SLOT_MAGIC,
 };
 use crate::payload;
+use crate::store::{Checkpointed, StoreError, Stored};
 
 const _: () = assert!(SLOT_BYTES <= FRAME_HEADER_BYTES);
 
@@ -28,22 +29,66 @@ pub(super) struct Replayed {
     pub(super) image: SegmentImage,
     /// Where the payload of each record is.
     pub(super) payloads: BTreeMap<Lsn, Extent>,
+    /// The checkpoint that it began with.
+    pub(super) checkpoint: Checkpointed,
     /// The number of the next frame.
     pub(super) next: u64,
     /// Where it begins.
     pub(super) at: u64,
     /// No note says of the bytes from here on that they were durable.
     pub(super) doubtful: u64,
-    /// Whether anything lies behind the frames but notes.
-    pub(super) is_torn: bool,
+    /// Where the last thing behind the frames ends that can be told from bytes of an earlier use.
+    pub(super) torn: u64,
+}
+
+/// Where a replay begins.
+pub(super) struct Begin {
+    image: SegmentImage,
+    payloads: BTreeMap<Lsn, Extent>,
+    pub(super) checkpoint: Checkpointed,
+}
+
+/// Returns where the replay of `file` begins: at its newest checkpoint, or at its first frame.
+pub(super) fn begin<L: LogFile>(
+    file: &L,
+    identity: &LogIdentity,
+    first: u64,
+) -> Result<Begin, OpenError> {
+    let LogIdentity { group, geometry, incarnation, .. } = *identity;
+    let Some(stored) = file.stored()? else {
+        let image = SegmentImage::join(group, geometry, incarnation)
+            .ok_or(OpenError::OtherSegment { found: *identity })?;
+        let checkpoint = Checkpointed { base: Lsn::ZERO, frames: 0, at: first, kept: 0 };
+        return Ok(Begin { image, payloads: BTreeMap::new(), checkpoint });
+    };
+    let Stored { image, frames, at, kept, payloads } = stored;
+    let own = (image.group(), *image.geometry(), image.incarnation());
+    if own != (group, geometry, incarnation) {
+        return Err(StoreError::OtherLog.into());
+    }
+    let aside = image.aside().map(|aside| aside.records.as_slice()).unwrap_or_default();
+    let record_at = |lsn: Lsn| {
+        let find = |records: &[Record]| {
+            let at = records.binary_search_by_key(&lsn, |record| record.lsn).ok();
+            at.and_then(|at| records.get(at)).copied()
+        };
+        find(image.records()).or_else(|| find(aside))
+    };
+    let extent = |(lsn, offset): (Lsn, u64)| {
+        let length = payload::length(&record_at(lsn)?);
+        Some((lsn, Extent { offset, length }))
+    };
+    let payloads = payloads.into_iter().filter_map(extent).collect();
+    let checkpoint = Checkpointed { base: image.base(), frames, at, kept };
+    Ok(Begin { image, payloads, checkpoint })
 }
 
 /// A replay under way.
 pub(super) struct Replaying<'a, L> {
     file: &'a L,
     identity: LogIdentity,
-    /// Where the first frame begins.
-    begin: u64,
+    /// Where the log's first frame begins.
+    first: u64,
     /// Frames from this number on are left unread.
     frames_max: u64,
     done: Replayed,
@@ -55,8 +100,8 @@ struct Behind {
     durable: u64,
     /// What may have been acknowledged.
     floor: Floor,
-    /// Whether there is anything but notes.
-    is_torn: bool,
+    /// Where the last of them ends.
+    end: u64,
 }
 
 /// Returns the most that a segment may have said once `write` was durable, as far as it tells.
@@ -84,25 +129,27 @@ impl Behind {
         self.durable = self.durable.max(note.durable);
         self.floor = self.floor.join(&note.floor);
     }
+
+    fn reach(&mut self, at: u64, length: usize) {
+        self.end = self.end.max(at.saturating_add(length as u64));
+    }
+}
+
+/// Returns where in `bytes` the first one is that a frame and a slot begin with.
+fn first_of_magic(bytes: &[u8]) -> Option<usize> {
+    const { assert!(FRAME_MAGIC[0] == SLOT_MAGIC[0]) };
+    let [first, ..] = FRAME_MAGIC;
+    bytes.iter().position(|byte| *byte == first)
 }
 
 impl<'a, L: LogFile> Replaying<'a, L> {
-    /// Begins the replay of `file`, whose frames begin at `at`, onto `image`.
-    pub(super) const fn new(
-        file: &'a L,
-        identity: LogIdentity,
-        image: SegmentImage,
-        at: u64,
-    ) -> Self {
-        let done = Replayed {
-            image,
-            payloads: BTreeMap::new(),
-            next: 0,
-            at,
-            doubtful: at,
-            is_torn: false,
-        };
-        Self { file, identity, begin: at, frames_max: u64::MAX, done }
+    /// Begins the replay of `file`, whose frames begin at `first`, with `begin`.
+    pub(super) fn new(file: &'a L, identity: LogIdentity, first: u64, begin: Begin) -> Self {
+        let Begin { image, payloads, checkpoint } = begin;
+        let Checkpointed { frames, at, .. } = checkpoint;
+        let (next, doubtful, torn) = (frames, at, at);
+        let done = Replayed { image, payloads, checkpoint, next, at, doubtful, torn };
+        Self { file, identity, first, frames_max: u64::MAX, done }
     }
 
     /// Applies frame after frame, up to the end or to the first bad one that may be torn.
@@ -122,7 +169,7 @@ impl<'a, L: LogFile> Replaying<'a, L> {
             return Err(self.refuse(reason, &behind));
         }
         self.done.doubtful = self.done.doubtful.max(behind.durable);
-        self.done.is_torn = behind.is_torn;
+        self.done.torn = behind.end;
         Ok(self.done)
     }
 
@@ -151,10 +198,9 @@ impl<'a, L: LogFile> Replaying<'a, L> {
 
     /// Returns the replay after `frames` frames, which were applied before without a flaw.
     fn again(self, frames: u64) -> Result<Self, OpenError> {
-        let Self { file, identity, begin, .. } = self;
-        let image = SegmentImage::create(identity.group, identity.geometry)
-            .ok_or(OpenError::OtherSegment { found: identity })?;
-        let mut again = Self { frames_max: frames, ..Self::new(file, identity, image, begin) };
+        let Self { file, identity, first, .. } = self;
+        let begin = begin(file, &identity, first)?;
+        let mut again = Self { frames_max: frames, ..Self::new(file, identity, first, begin) };
         again.apply_all()?;
         Ok(again)
     }
@@ -179,13 +225,12 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         }))
     }
 
-    /// Collects what the notes tell, and the whole headers and frames from here on.
+    /// Collects what the notes tell, and the whole headers and frames from here on. All else may be
+    /// bytes of an earlier use of the space.
     fn look_behind(&self) -> Result<Behind, OpenError> {
         let end = self.file.length();
-        let mut behind =
-            Behind { durable: 0, floor: said_at_most(&self.done.image), is_torn: false };
-        // Where the last note ended.
-        let mut noted = self.done.at;
+        let floor = said_at_most(&self.done.image);
+        let mut behind = Behind { durable: 0, floor, end: self.done.at };
         let mut at = self.done.at;
         while at < end {
             let length = cap(end.saturating_sub(at), SCAN_BYTES);
@@ -193,16 +238,19 @@ impl<'a, L: LogFile> Replaying<'a, L> {
             // looks like one costs no more than a checksum.
             let mut window = vec![0; length.saturating_add(FRAME_HEADER_BYTES - 1)];
             self.file.read_at(at, &mut window)?;
-            for (candidate, bytes) in (at..).zip(window.windows(FRAME_HEADER_BYTES)) {
+            let mut from = 0;
+            while let Some(next) = window.get(from..length).and_then(first_of_magic) {
+                let within = from.saturating_add(next);
+                from = within.saturating_add(1);
+                let candidate = at.saturating_add(within as u64);
+                let bytes = window.get(within..).unwrap_or_default();
                 if let Some(note) = self.note_in(candidate, bytes) {
                     behind.hear(&note);
-                    noted = noted.max(candidate.saturating_add(SLOT_BYTES as u64));
-                    continue;
-                }
-                behind.is_torn |= candidate >= noted && bytes.first() != Some(&0);
-                // A header counts though its frame is bad: it has a checksum of its own.
-                if let Some(header) = self.header_in(bytes) {
+                    behind.reach(candidate, SLOT_BYTES);
+                } else if let Some(header) = self.header_in(candidate, bytes) {
+                    // A header counts though its frame is bad: it has a checksum of its own.
                     behind.hear(&header.note);
+                    behind.reach(candidate, header.frame_bytes());
                     if let Some((_, write)) = self.read_frame(candidate)? {
                         behind.floor = behind.floor.join(&said_with(&write));
                     }
@@ -222,17 +270,17 @@ impl<'a, L: LogFile> Replaying<'a, L> {
         (at == offset).then_some(note)
     }
 
-    /// Returns the header that `bytes` begin with.
-    fn header_in(&self, bytes: &[u8]) -> Option<FrameHeader> {
+    /// Returns the header that `bytes` begin with, which are at `offset` of the log.
+    fn header_in(&self, offset: u64, bytes: &[u8]) -> Option<FrameHeader> {
         let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
         let is_one = header.starts_with(&FRAME_MAGIC);
-        is_one.then(|| FrameHeader::decode(self.identity.salt, header)).flatten()
+        is_one.then(|| FrameHeader::decode(self.identity.salt, offset, header)).flatten()
     }
 
     fn read_header(&self, offset: u64) -> Result<Option<FrameHeader>, OpenError> {
         let mut bytes = [0; FRAME_HEADER_BYTES];
         self.file.read_at(offset, &mut bytes)?;
-        Ok(FrameHeader::decode(self.identity.salt, &bytes))
+        Ok(FrameHeader::decode(self.identity.salt, offset, &bytes))
     }
 
     /// Reads the frame at `offset`, or `None` when there is no whole one.

@@ -10,7 +10,8 @@ use quorate_core::image::SegmentImage;
 use super::*;
 use crate::config::{self, VolumeId};
 use crate::testing::{
-    MemoryFile, append, empty_log, identity, install, membership, promise, record,
+    MemoryFile, append, collect, empty_log, identity, install, membership, payload_of, promise,
+    record,
 };
 
 /// A small log, and what it must be after each of its frames.
@@ -129,6 +130,9 @@ fn every_truncation_is_a_torn_tail_or_a_damaged_header() {
                 let opened = opened.unwrap();
                 assert_state(&sample, &opened, frames);
                 let cut = length.saturating_sub(sample.starts[frames]);
+                // What is less than a header, as far as its first checksum, can't be told from bytes
+                // of an earlier use.
+                let cut = if cut < format::FRAME_HEADER_BYTES - 4 { 0 } else { cut };
                 assert_eq!(opened.2.cut_bytes, cut as u64);
             }
         }
@@ -163,12 +167,17 @@ fn unsynced_frames_may_be_lost_out_of_order() {
 fn missing_frames_are_corruption() {
     let sample = sample(0);
     let mut bytes = sample.bytes[..sample.starts[2]].to_vec();
-    bytes.extend(&sample.bytes[sample.starts[3]..]);
-    let reason = match open(bytes) {
-        Err(OpenError::Corrupt(damage)) => damage.reason,
-        other => panic!("{:?}", other.map(|_| ())),
-    };
+    let (at, note) = (bytes.len() as u64, Note::default());
+    bytes.extend(format::encode_frame(identity().salt, at, 3, &note, &promise(1), &[]).unwrap());
+    let reason = damage(open(bytes)).reason;
     assert_eq!(reason, Corruption::Missing { expected: 2, found: 3 });
+    // One that lies elsewhere than where it was written is none.
+    let mut bytes = sample.bytes[..sample.starts[2]].to_vec();
+    bytes.extend(&sample.bytes[sample.starts[3]..]);
+    assert_state(&sample, &open(bytes.clone()).unwrap(), 2);
+    let durable = sample.starts[4] as u64;
+    let reason = damage(open_with(bytes, &[Note { durable, ..note }])).reason;
+    assert_eq!(reason, Corruption::Damaged { durable });
 }
 
 /// A log must not be served as another segment's, and each mistake has a name of its own.
@@ -201,7 +210,7 @@ fn another_version_is_told_from_damage() {
     let checksum = crc32c::crc32c(&header[..12]);
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     let other = open(header).map(|_| ());
-    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 5 };
+    let unsupported = HeaderError::UnsupportedVersion { found: 7, supported: 6 };
     assert!(matches!(other, Err(OpenError::Header(error)) if error == unsupported));
 }
 
@@ -224,7 +233,7 @@ fn a_record_that_comes_twice_is_always_readable() {
 #[test]
 fn a_frame_stored_in_a_page_proves_nothing() {
     let note = Note { durable: u64::MAX, ..Note::default() };
-    let stranger = format::encode_frame(0x0bad, 9, &note, &promise(9), &[]).unwrap();
+    let stranger = format::encode_frame(0x0bad, 0, 9, &note, &promise(9), &[]).unwrap();
     let file = empty_log();
     let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
     log.append(&promise(1), &[]).unwrap();
@@ -465,4 +474,172 @@ fn a_contradiction_is_refused() {
     let (started, left) = start_with(file.contents(), &[]);
     assert!(matches!(damage(started).reason, Corruption::Image(_)));
     assert_eq!(left.contents(), before);
+}
+
+/// Returns what a start finds that begins with a checkpoint after `cut` of `writes`, of which those
+/// before it can't be read any more.
+fn restarted(writes: &[SegmentWrite], cut: usize) -> (MemoryFile, Opened) {
+    let file = empty_log();
+    let (mut log, mut image, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    for (number, write) in writes.iter().enumerate() {
+        if number == cut {
+            log.checkpoint(&image);
+            assert_eq!(log.since_checkpoint(), None);
+        }
+        let payloads: Vec<Vec<u8>> =
+            write.records.iter().map(|it| payload_of(it.lsn.get(), 8)).collect();
+        let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        log.append(write, &slices).unwrap();
+        log.settle(file.sync().unwrap());
+        image.apply(write).unwrap();
+        log.note(&image);
+        if number == cut {
+            // It is of what was durable when it began.
+            log.checkpointed(file.finish_checkpoint().unwrap());
+        }
+    }
+    for record in image.records() {
+        assert_eq!(log.read(record).unwrap(), payload_of(record.lsn.get(), 8));
+    }
+    let again = file.restarted(file.contents());
+    (again.clone(), SegmentLog::open(again, &identity()).unwrap())
+}
+
+/// Some overwrites of few pages, with what supersedes them discarded now and then.
+fn overwrites() -> Vec<SegmentWrite> {
+    let mut writes = vec![install(1, 0, 10)];
+    for lsn in 11..60u64 {
+        let before = if lsn == 11 { 0 } else { lsn - 1 };
+        writes.push(append(1, &[record(lsn, before, 1, &payload_of(lsn, 8))]));
+        if lsn % 7 == 0 {
+            writes.push(collect(1, lsn - 3));
+        }
+    }
+    writes
+}
+
+/// A start that begins with a checkpoint must find what one finds that reads every frame, and read
+/// nothing that lies before it.
+#[test]
+fn a_checkpoint_stands_for_the_frames_before_it() {
+    let writes = overwrites();
+    let mut whole = SegmentImage::create(identity().group, identity().geometry).unwrap();
+    writes.iter().for_each(|write| whole.apply(write).unwrap());
+    for cut in 0..writes.len() {
+        let (file, (log, image, replay)) = restarted(&writes, cut);
+        assert_eq!(image, whole, "{cut}");
+        assert_eq!((replay.checkpoint, replay.frames), (cut as u64, (writes.len() - cut) as u64));
+        for record in image.records() {
+            assert_eq!(log.read(record).unwrap(), payload_of(record.lsn.get(), 8));
+        }
+        assert!(cut < 20 || file.trimmed.get() > 1_000, "{cut}");
+    }
+}
+
+/// How long a start takes must not depend on how long the log has been.
+#[test]
+fn a_start_replays_what_came_after_the_checkpoint() {
+    let frames = [100, 1_000].map(|count: u64| {
+        let file = empty_log();
+        let (mut log, mut image, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+        let mut writes = vec![install(1, 0, 10)];
+        for lsn in 11..11 + count {
+            let before = if lsn == 11 { 0 } else { lsn - 1 };
+            writes.push(append(1, &[record(lsn, before, 1, &payload_of(lsn, 8))]));
+            writes.push(collect(1, lsn));
+        }
+        for write in &writes {
+            let payload = write.records.first().map(|it| payload_of(it.lsn.get(), 8));
+            let payloads: Vec<&[u8]> = payload.iter().map(Vec::as_slice).collect();
+            log.append(write, &payloads).unwrap();
+            log.settle(file.sync().unwrap());
+            image.apply(write).unwrap();
+            if log.since_checkpoint().unwrap() > 5_000 {
+                log.checkpoint(&image);
+                log.checkpointed(file.finish_checkpoint().unwrap());
+            }
+        }
+        let again = file.restarted(file.contents());
+        let (_, _, replay) = SegmentLog::open(again, &identity()).unwrap();
+        assert_eq!(replay.checkpoint + replay.frames, writes.len() as u64);
+        replay.frames
+    });
+    assert!(frames.iter().all(|frames| *frames < 40), "{frames:?}");
+}
+
+/// Damage behind a checkpoint costs the vote as ever, and no more: the checkpoint stays.
+#[test]
+fn damage_after_a_checkpoint_is_replaced_from_it() {
+    let writes = overwrites();
+    let (file, (log, image, _)) = restarted(&writes, 30);
+    let from = usize::try_from(log.checkpoint.at).unwrap();
+    let owed = Floor::of(&image);
+    let (mut impaired, mut whole) = (0, 0);
+    for bit in (from * 8..file.contents().len() * 8).step_by(5) {
+        let mut bytes = file.contents();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let note = Note { durable: bytes.len() as u64, floor: owed };
+        let damaged = MemoryFile { notes: vec![note], ..file.restarted(bytes) };
+        let started = SegmentLog::open_or_replace(damaged.clone(), &identity());
+        let (_, started, replay) = started.unwrap();
+        assert!(replay.replaced.is_some(), "{bit}");
+        match started.floor() {
+            Some(floor) => {
+                assert_eq!(floor.join(&owed), floor);
+                impaired += 1;
+            }
+            None => whole += 1,
+        }
+        let left = damaged.restarted(damaged.contents());
+        let (_, again, _) = SegmentLog::open(left, &identity()).unwrap();
+        assert_eq!(again, started, "{bit}");
+    }
+    assert!(impaired > 1_000, "{impaired} impaired, {whole} whole");
+}
+
+/// Without its store a log that was trimmed tells too little: nothing may be served, or changed.
+#[test]
+fn a_lost_or_damaged_store_is_refused() {
+    let (file, _) = restarted(&overwrites(), 40);
+    let bytes = file.contents();
+    let lost = file.restarted(bytes.clone());
+    *lost.store.borrow_mut() = None;
+    let opened = SegmentLog::open_or_replace(lost.clone(), &identity()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Store(StoreError::Gone))));
+    assert_eq!(lost.contents(), bytes);
+    let damaged = file.restarted(bytes.clone());
+    let lsn = damaged.stored().unwrap().unwrap().image.records()[0].lsn.get();
+    let mut store = damaged.store.borrow().clone().unwrap();
+    crate::store::Tables::remove(&mut store, crate::store::Table::Records, lsn).unwrap();
+    *damaged.store.borrow_mut() = Some(store);
+    let opened = SegmentLog::open_or_replace(damaged.clone(), &identity()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Store(StoreError::Damaged))), "{opened:?}");
+    assert_eq!(damaged.contents(), bytes);
+}
+
+/// A frame of an earlier use of the space, at the very tail and of the right size, must not be
+/// taken for one of this use.
+#[test]
+fn a_frame_of_another_place_is_nothing() {
+    let file = empty_log();
+    let (mut log, _, _) = SegmentLog::open(file.clone(), &identity()).unwrap();
+    let mut starts = vec![file.contents().len()];
+    for _ in 0..4 {
+        log.append(&promise(1), &[]).unwrap();
+        log.settle(file.sync().unwrap());
+        starts.push(file.contents().len());
+    }
+    let sizes: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(sizes.iter().all(|size| *size == sizes[0]));
+    for stale in 0..4 {
+        for tail in 0..4 {
+            // From the tail on, there is what was written when this place was another.
+            let mut bytes = file.contents()[..starts[tail]].to_vec();
+            bytes.extend_from_slice(&file.contents()[starts[stale]..]);
+            let (log, _, replay) = open(bytes).unwrap();
+            let expected = if stale == tail { 4 } else { tail };
+            assert_eq!(replay.frames, expected as u64, "frame {stale} at {tail}");
+            assert_eq!(log.bytes(), starts[expected] as u64);
+        }
+    }
 }

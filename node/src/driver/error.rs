@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use quorate_core::id::SegmentId;
 
 use crate::config::ConfigError;
-use crate::disk::{OpenError, Replaced};
+use crate::disk::{OpenError, ReadError, Replaced};
 use crate::env::{LogFileError, is_full};
 use crate::format;
 use crate::host::HostError;
+use crate::store::StoreError;
 use crate::wire::WireError;
 
 /// Why a node can't start or has to stop. The text says what happened, why, and what to do.
@@ -21,10 +22,9 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     /// The segment can't go on.
     #[error(
-        "the segment in {} stops: {error}. Its other copies go on. Start it again: it sets a \
-         damaged log aside, and they repair it. If its disk is lost, replace the node with \
-         `quorate repair`: in an empty directory it would forget what it has promised",
-        .directory.display()
+        "the segment in {} stops: {error}. Its other copies go on. {}",
+        .directory.display(),
+        host_remedy(.error)
     )]
     Host {
         /// Where the segment is.
@@ -89,6 +89,18 @@ pub enum NodeError {
         /// The name.
         segment: SegmentId,
     },
+    /// A checkpoint can't be made.
+    #[error(
+        "the segment in {} stops: its checkpoint failed: {error}. Its other copies go on. {}",
+        .directory.display(),
+        store_remedy(.error)
+    )]
+    Store {
+        /// Where the segment is.
+        directory: PathBuf,
+        /// Why.
+        error: StoreError,
+    },
     /// The operating system can't wait for events or has no randomness.
     #[error("the operating system failed this process: {0}. Start the node again")]
     System(#[from] io::Error),
@@ -142,6 +154,41 @@ pub(super) fn repaired(directory: &Path) -> String {
     )
 }
 
+fn host_remedy(error: &HostError) -> &'static str {
+    match error {
+        HostError::Read(ReadError::Lost { .. }) => DISK_LOST,
+        HostError::Read(ReadError::Store(error)) => store_remedy(error),
+        HostError::Read(
+            ReadError::Damaged { .. } | ReadError::Io(_) | ReadError::Unknown { .. },
+        )
+        | HostError::Wire(_) => {
+            "Start it again: it sets a damaged log aside, and they repair it. If its disk is lost, \
+             replace the node with `quorate repair`: in an empty directory it would forget what it \
+             has promised"
+        }
+    }
+}
+
+/// What is to be done when a start would find no more than the last one did.
+const DISK_LOST: &str = "This disk counts as lost, as far as it can be told: leave the node down, \
+    and replace it with `quorate repair`; the other copies have its records. Nothing was changed \
+    in the directory";
+
+fn store_remedy(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Failed(error) if is_full(*error) => {
+            "The disk is full: free some space, then start the node"
+        }
+        StoreError::Failed(_) => "Check the disk and the permissions, then start the node",
+        StoreError::OtherLog => "Put the segment's own pages.redb beside its log",
+        StoreError::Copy { .. }
+        | StoreError::Damaged
+        | StoreError::Gone
+        | StoreError::Image(_)
+        | StoreError::Payload { .. } => DISK_LOST,
+    }
+}
+
 fn failure_remedy(error: io::ErrorKind) -> &'static str {
     if is_full(error) {
         "The disk is full. Nothing that was acknowledged is lost: free some space on the disk of \
@@ -181,6 +228,8 @@ fn remedy(error: &OpenError) -> &'static str {
         OpenError::Header(format::HeaderError::UnsupportedVersion { .. }) => {
             "Start the version of this program that wrote it"
         }
+        OpenError::PayloadsLost { .. } => DISK_LOST,
+        OpenError::Store(error) => store_remedy(error),
         OpenError::NotesLost => {
             "This disk counts as lost: leave the node down, or replace the segment; its other \
              copies have its records. Nothing was changed in the directory"

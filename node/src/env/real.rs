@@ -16,6 +16,7 @@ use crate::clock::{Clock, Moment};
 use crate::mailbox::Mailbox;
 
 mod log;
+mod pages;
 
 pub use log::RealLog;
 pub(crate) use log::{LOCK_NAME, LOG_NAME};

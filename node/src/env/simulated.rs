@@ -14,9 +14,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quorate_core::record::Record;
+
 use super::{Environment, Event, KeepNote, LogFile, LogFileError, Stream, Token, Waker};
 use crate::clock::Moment;
 use crate::format::Note;
+use crate::store::{Snapshot, StoreError, Stored};
 
 mod clock;
 mod disk;
@@ -223,7 +226,31 @@ impl LogFile for SimulatedLog {
         true
     }
 
-    fn settle(&mut self, _doubtful: u64, length: u64) -> io::Result<()> {
+    fn open_store(&mut self, _salt: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, StoreError> {
+        self.world.borrow_mut().stored(self.machine)
+    }
+
+    fn read_stored(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        self.world.borrow().read_stored(self.machine, record)
+    }
+
+    fn holds(&mut self, _kept: u64, _at: u64) -> bool {
+        true
+    }
+
+    fn checkpoint(&mut self, snapshot: Snapshot) {
+        self.world.borrow_mut().checkpoint(self.process, self.machine, &snapshot);
+    }
+
+    fn trim(&mut self, kept: u64) {
+        self.world.borrow_mut().trim(self.machine, kept);
+    }
+
+    fn settle(&mut self, _doubtful: u64, length: u64, _until: u64) -> io::Result<()> {
         self.length = length;
         self.world.borrow_mut().settle_log(self.machine, length);
         Ok(())

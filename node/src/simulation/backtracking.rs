@@ -1,5 +1,5 @@
 //! Volumes that go to another point of their logs.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ const BOUND: Duration = Duration::from_secs(10);
 
 /// Returns a cluster in which one page was written twice, and the first write's LSN.
 fn written(seed: u64) -> (Steady, Lsn) {
-    let mut steady = Steady::start(seed);
+    written_to(Steady::start(seed))
+}
+
+fn written_to(mut steady: Steady) -> (Steady, Lsn) {
     let first = steady.write(1, b"first");
     let mut cpl = None;
     steady.run_until(BOUND, |_| {
@@ -41,6 +44,45 @@ fn a_volume_goes_back() {
         let read = steady.read(1, Consistency::Strict);
         steady.run_until(BOUND, |_| match read.take() {
             Outcome::Given(version) => version.unwrap().bytes == b"first",
+            Outcome::Never | Outcome::NotYet => false,
+        });
+    }
+}
+
+/// What lies under the window is discarded: whoever asks for it has to hear of the window, and the
+/// volume goes on.
+#[test]
+fn a_volume_goes_back_within_its_window_only() {
+    for seed in 1..=5 {
+        let (mut steady, first) = written_to(Steady::start_with(seed, 4));
+        for text in [b"third", b"forth", b"fifth", b"sixth"] {
+            let _ = steady.write(1, text);
+            steady.level();
+        }
+        steady.run_for(Duration::from_secs(3));
+        let last = steady.write(1, b"seven");
+        let mut cpl = None;
+        steady.run_until(BOUND, |_| {
+            if let Outcome::Given(Ok(committed)) = last.take() {
+                cpl = Some(committed.cpl);
+            }
+            cpl.is_some()
+        });
+        let gone = steady.backtrack(first);
+        steady.run_until(BOUND, |_| match gone.take() {
+            Outcome::Given(refused) => {
+                let Err(VolumeError::PointDiscarded { floor }) = refused else {
+                    panic!("seed {seed}: {refused:?}");
+                };
+                assert!(floor > first && floor < cpl.unwrap(), "seed {seed}: {floor}");
+                true
+            }
+            Outcome::Never | Outcome::NotYet => false,
+        });
+        let before = Lsn::new(cpl.unwrap().get() - 1);
+        let gone = steady.backtrack(before);
+        steady.run_until(BOUND, |_| match gone.take() {
+            Outcome::Given(opened) => opened.unwrap().recovery_point.lsn() == before,
             Outcome::Never | Outcome::NotYet => false,
         });
     }

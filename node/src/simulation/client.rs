@@ -23,6 +23,9 @@ use crate::volume::{
 };
 use crate::wire::members::{Stepped, VolumeMembers};
 
+/// How many records the segments keep below the VDL: few, so that logs are trimmed.
+const WINDOW_RECORDS: u64 = 64;
+
 /// How long a recovery may take before the writer gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,7 +69,12 @@ impl<R: Rules> Client<R> {
         let commands = Arc::new(Mailbox::new(4 * UNDER_WAY_MAX));
         let (reply, opening) = answer();
         let joined = joined.iter().map(|seat| (PgId::new(0), *seat)).collect();
-        let config = VolumeConfig { joined, ..VolumeConfig::new(volume, segments, PATIENCE) };
+        let backtrack_window = WINDOW_RECORDS;
+        let config = VolumeConfig {
+            joined,
+            backtrack_window,
+            ..VolumeConfig::new(volume, segments, PATIENCE)
+        };
         let driver =
             VolumeDriver::start_under(rules, environment, config, Arc::clone(&commands), reply)?;
         Ok(Self {

@@ -43,6 +43,9 @@ const WORK_MAX: Duration = Duration::from_millis(4);
 /// How many lines of the story are kept.
 const STORY_MAX: usize = 60;
 
+/// Small enough that a run crosses many checkpoints, and starts after them.
+const CHECKPOINT_BYTES: u64 = 16 << 10;
+
 /// Small enough that batches, back-pressure and overload come up.
 const LIMITS: Limits = Limits {
     allocation_max: 128,
@@ -309,6 +312,7 @@ impl<R: Rules> Cluster<R> {
             joined: vec![Seat { position, place: own }],
             incarnation,
             geometry,
+            checkpoint_bytes: CHECKPOINT_BYTES,
         };
         let rules = self.rules;
         let start = || Node::start_under(rules, environment, config);
@@ -318,8 +322,9 @@ impl<R: Rules> Cluster<R> {
         self.check_rot(node, &replay)?;
         let status = running.status();
         self.tell(&format!(
-            "node {node} starts with {} frames, {} torn bytes cut off, complete up to {}{}",
+            "node {node} starts with {} frames{}, {} torn bytes cut off, complete up to {}{}",
             replay.frames,
+            if replay.checkpoint > 0 { " after a checkpoint" } else { "" },
             replay.cut_bytes,
             status.scl,
             if status.impaired { ", without a vote" } else { "" }

@@ -14,14 +14,15 @@ use quorate_core::lsn::Lsn;
 use quorate_core::quorum::QuorumSet;
 
 use crate::answer::{Answer, Outcome, answer};
-use crate::config::{NodeConfig, VolumeId};
+use crate::config::{CHECKPOINT_BYTES, NodeConfig, VolumeId};
 use crate::driver::{Node, NodeError};
 use crate::env::simulated::random::nanoseconds;
 use crate::env::simulated::{Advance, Crash, ProcessId, SimulatedEnvironment, World, address};
 use crate::mailbox::Mailbox;
 use crate::volume::driver::VolumeDriver;
 use crate::volume::{
-    Command, Committed, Consistency, Opened, PageImage, PageVersion, VolumeConfig, VolumeError,
+    BACKTRACK_WINDOW_RECORDS, Command, Committed, Consistency, Opened, PageImage, PageVersion,
+    VolumeConfig, VolumeError,
 };
 
 pub(super) const NODES: usize = 6;
@@ -67,6 +68,7 @@ fn start_node(world: &World, node: usize) -> (ProcessId, Node<SimulatedEnvironme
         joined: Vec::new(),
         incarnation: Incarnation::new(0),
         geometry: VolumeGeometry::new(1, QuorumSet::AURORA, Limits::DEFAULT).unwrap(),
+        checkpoint_bytes: CHECKPOINT_BYTES,
     };
     (process, Node::start(environment, config).unwrap().0)
 }
@@ -74,6 +76,11 @@ fn start_node(world: &World, node: usize) -> (ProcessId, Node<SimulatedEnvironme
 impl Steady {
     /// Returns a cluster whose writer process has opened the volume.
     pub(super) fn start(seed: u64) -> Self {
+        Self::start_with(seed, BACKTRACK_WINDOW_RECORDS)
+    }
+
+    /// [`Steady::start`] with a volume that can go back so many records.
+    pub(super) fn start_with(seed: u64, backtrack_window: u64) -> Self {
         let world = World::new(seed, &[0, 0, 1, 1, 2, 2, 0]);
         let segments: Vec<SocketAddr> = (0..NODES).map(address).collect();
         let nodes = (0..NODES).map(|node| (node, start_node(&world, node))).collect();
@@ -81,6 +88,7 @@ impl Steady {
         let commands = Arc::new(Mailbox::new(1 << 12));
         let (reply, opening) = answer();
         let config = VolumeConfig::new(VOLUME, vec![segments], BOUND);
+        let config = VolumeConfig { backtrack_window, ..config };
         let volume =
             VolumeDriver::start(environment, config, Arc::clone(&commands), reply).unwrap();
         let mut steady = Self {

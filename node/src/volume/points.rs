@@ -89,6 +89,12 @@ impl Points {
         self.known.truncate(kept);
     }
 
+    /// Forgets those under `lsn`, but for the newest one.
+    pub(super) fn forget_below(&mut self, lsn: Lsn) {
+        let under = self.known.partition_point(|known| *known < lsn);
+        self.known.drain(..under.min(self.known.len().saturating_sub(1)));
+    }
+
     /// Returns the oldest consistency point at which may still be read.
     pub(super) fn oldest(&self) -> Option<Lsn> {
         self.known.front().copied()
@@ -149,6 +155,17 @@ mod tests {
         for lsn in [8, 12].map(Lsn::new) {
             assert_eq!(points.find(lsn, vdl(14)), Err(forgotten(lsn)));
         }
+    }
+
+    /// What lies under the window is discarded everywhere: nobody may be told that it is there.
+    #[test]
+    fn points_under_the_window_are_forgotten() {
+        let mut points = Points::default();
+        [5, 8, 12].map(Lsn::new).into_iter().for_each(|cpl| points.remember(cpl));
+        points.forget_below(Lsn::new(6));
+        assert_eq!(points.oldest(), Some(Lsn::new(8)));
+        points.forget_below(Lsn::new(99));
+        assert_eq!(points.oldest(), Some(Lsn::new(12)));
     }
 
     /// A writer that lives long must not remember without bound.

@@ -224,7 +224,10 @@ pub enum ClientRefusal {
     )]
     PointAhead,
     /// A point under the garbage floor.
-    #[error("what was at that LSN is discarded: the volume goes back to LSN {floor} at most")]
+    #[error(
+        "what was at that LSN is discarded: the volume goes back to LSN {floor} at most, where its \
+         backtrack window begins (`backtrack_window_records` of its writer)"
+    )]
     PointDiscarded {
         /// The lowest point that there still is.
         floor: Lsn,

@@ -4,27 +4,34 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use quorate_core::record::Record;
 
 use self::directory::{Directory, RealDirectory};
 use self::files::{Keep, Reader, Writer, is_first, is_log};
 use self::layout::Layout;
 use self::making::Blank;
-use self::preparing::Preparing;
+use self::opened::Files;
+use self::preparing::{Job, Preparing};
 use super::RealWaker;
+use super::pages::Pages;
 use crate::clock::{Clock, Moment};
-use crate::env::{Event, KeepNote, LogFile, LogFileError, NOTE_AFTER, Waker};
+use crate::env::{Event, KeepNote, LogFile, LogFileError, NOTE_AFTER, Waker, is_full};
 use crate::format::Note;
 use crate::handover::{Claim, Handover};
 use crate::mailbox::Mailbox;
+use crate::store::{Snapshot, StoreError, Stored};
 
 mod blocks;
 mod directory;
 mod files;
 mod layout;
 mod making;
+mod opened;
 mod preparing;
 mod replacing;
 
@@ -41,6 +48,9 @@ const HAS_LOG: &[u8] = b"There is, or was, a log in this directory.\n";
 /// than disks take that are well, and short beside all timeouts of a volume.
 const OWN_WRITE_MAX: Duration = Duration::from_millis(25);
 
+/// How long after a checkpoint found the disk full it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How many groups are left to the thread before the loop tries again.
 const OTHERS_WRITES: u32 = 64;
 
@@ -51,8 +61,18 @@ pub struct RealLog {
     directory: RealDirectory,
     /// Held open: the lock ends with it, or with the process.
     _lock: File,
+    /// Open from [`LogFile::open_store`] on.
+    pages: Option<Arc<Pages>>,
+    checkpointing: Option<Checkpointing>,
     writing: Option<Writing>,
     reports: Reports,
+}
+
+/// A checkpoint under way, or the last one.
+#[derive(Debug)]
+struct Checkpointing {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 /// What there is once something has been submitted.
@@ -70,6 +90,8 @@ struct Writing {
     clock: Clock,
     /// So many groups go to the thread before the loop tries again.
     others: u32,
+    /// Tells the thread that prepares files which ones are superfluous.
+    trims: Option<mpsc::Sender<Job>>,
 }
 
 /// What writes groups of frames, whoever calls it.
@@ -161,7 +183,56 @@ impl RealLog {
             lock.sync_all()?;
         }
         let reports = Reports { events, waker };
-        Ok(Self { reader, directory, _lock: lock, writing: None, reports })
+        let (pages, checkpointing, writing) = (None, None, None);
+        Ok(Self { reader, directory, _lock: lock, pages, checkpointing, writing, reports })
+    }
+
+    /// Makes a checkpoint on a thread of its own, which reads the log by itself.
+    fn start_checkpoint(&mut self, snapshot: Snapshot) -> Result<(), StoreError> {
+        self.end_checkpoint();
+        let pages = Arc::clone(self.pages.as_ref().ok_or(StoreError::Gone)?);
+        let files = Files::new(self.directory.clone(), Layout::STANDARD);
+        let (salt, reports) = (self.reader.salt(), self.reports.clone());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let job = move || {
+            let read = |at, into: &mut [u8]| {
+                if ends.load(Ordering::Relaxed) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                files.read_at(at, into)
+            };
+            loop {
+                match pages.write(salt, &snapshot, &read) {
+                    Ok(made) => {
+                        reports.send(Event::Checkpointed(made));
+                    }
+                    Err(_) if ends.load(Ordering::Relaxed) => {}
+                    Err(StoreError::Failed(error)) if is_full(error) && pages.reopen().is_ok() => {
+                        // The log goes on without it as long as it has space.
+                        reports.send(Event::LogCramped { error });
+                        thread::park_timeout(RETRY_AFTER);
+                        continue;
+                    }
+                    Err(error) => {
+                        reports.send(Event::CheckpointFailed { error });
+                    }
+                }
+                return;
+            }
+        };
+        let thread = thread::Builder::new().name("checkpoint".into()).spawn(job)?;
+        self.checkpointing = Some(Checkpointing { is_over, thread });
+        Ok(())
+    }
+
+    /// Waits for the thread that makes checkpoints, and makes it give up.
+    fn end_checkpoint(&mut self) {
+        if let Some(Checkpointing { is_over, thread }) = self.checkpointing.take() {
+            is_over.store(true, Ordering::Relaxed);
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
     }
 
     /// Starts the threads that write and prepare.
@@ -169,6 +240,11 @@ impl RealLog {
         let blank = Blank { header: &[], salt: self.reader.salt() };
         let (directory, reports) = (self.directory.clone(), self.reports.clone());
         let supply = Preparing::start(directory, Layout::STANDARD, blank, reports)?;
+        let trims = supply.trims();
+        if let Some(trims) = &trims {
+            // What was superfluous when the last life of this log ended, and still is.
+            let _ = trims.send(Job::Trim(self.reader.first()));
+        }
         let writer = self.reader.writer(supply)?;
         let appender = Appender { writer, clock: Clock::start(), noted: None, has_failed: false };
         let appender = Arc::new(Mutex::new(appender));
@@ -187,6 +263,7 @@ impl RealLog {
             group: Vec::new(),
             clock: Clock::start(),
             others: 0,
+            trims,
         })
     }
 }
@@ -239,8 +316,49 @@ impl LogFile for RealLog {
         self.reader.has_newest_note(durable)
     }
 
-    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
-        self.reader.settle(doubtful, length)
+    fn settle(&mut self, doubtful: u64, length: u64, until: u64) -> io::Result<()> {
+        self.reader.settle(doubtful, length, until)
+    }
+
+    fn open_store(&mut self, salt: u64) -> Result<(), StoreError> {
+        debug_assert_eq!(salt, self.reader.salt());
+        if self.pages.is_some() {
+            return Ok(());
+        }
+        let path = self.directory.path();
+        let pages = match Pages::open(path)? {
+            Some(pages) => pages,
+            None if self.reader.is_trimmed() => return Err(StoreError::Gone),
+            None => Pages::create(path)?,
+        };
+        self.pages = Some(Arc::new(pages));
+        Ok(())
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, StoreError> {
+        self.pages.as_ref().ok_or(StoreError::Gone)?.load(self.reader.salt())
+    }
+
+    fn read_stored(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        self.pages.as_ref().ok_or(StoreError::Gone)?.read(record)
+    }
+
+    fn holds(&mut self, kept: u64, at: u64) -> bool {
+        self.reader.holds(kept, at)
+    }
+
+    fn checkpoint(&mut self, snapshot: Snapshot) {
+        if let Err(error) = self.start_checkpoint(snapshot) {
+            self.reports.send(Event::CheckpointFailed { error });
+        }
+    }
+
+    fn trim(&mut self, kept: u64) {
+        let first = self.reader.trim(kept);
+        if let Some(trims) = self.writing.as_ref().and_then(|writing| writing.trims.as_ref()) {
+            // A thread that is gone has reported why.
+            let _ = trims.send(Job::Trim(first));
+        }
     }
 
     fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
@@ -273,8 +391,10 @@ impl LogFile for RealLog {
 
 impl Drop for RealLog {
     fn drop(&mut self) {
+        self.end_checkpoint();
         if let Some(mut writing) = self.writing.take() {
             writing.submissions.close();
+            writing.trims = None;
             if let Some(thread) = writing.thread.take() {
                 let _ = thread.join();
             }

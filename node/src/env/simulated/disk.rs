@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::random::Random;
 use super::trace::{Fault, Trace};
 use crate::format::{self, Note};
+use crate::store::{self, Checkpointed, MemoryTables, Snapshot, StoreError};
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -15,6 +16,10 @@ const SECTOR_BYTES: usize = 512;
 /// How long a sync takes.
 const SYNC_MIN: Duration = Duration::from_micros(40);
 const SYNC_MAX: Duration = Duration::from_micros(250);
+
+/// How long the transaction of a checkpoint takes.
+pub(super) const CHECKPOINT_MIN: Duration = Duration::from_micros(200);
+pub(super) const CHECKPOINT_MAX: Duration = Duration::from_millis(20);
 
 /// How much longer a slow disk takes.
 const SLOW_FACTOR: u64 = 100;
@@ -42,6 +47,14 @@ struct File {
     durable: usize,
     /// The notes that survive a power loss, the last one last; all but two have been overwritten.
     notes: Vec<Note>,
+    /// The page store: what its last transaction has made it.
+    store: MemoryTables,
+    /// What the one under way makes of it.
+    checkpointing: Option<(MemoryTables, Checkpointed)>,
+    /// The checkpoint in the store.
+    checkpoint: Option<Checkpointed>,
+    /// No byte before this one is there any more, but for the header.
+    trimmed: usize,
     /// Submitted frames behind the sync under way: number and end.
     waiting: Option<Batch>,
     syncing: Option<Batch>,
@@ -72,6 +85,10 @@ impl Disk {
             contents: header.to_vec(),
             durable: header.len(),
             notes: Vec::new(),
+            store: MemoryTables::default(),
+            checkpointing: None,
+            checkpoint: None,
+            trimmed: 0,
             waiting: None,
             syncing: None,
             is_broken: false,
@@ -89,6 +106,9 @@ impl Disk {
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let file = self.file.as_ref().ok_or_else(end)?;
         let offset = usize::try_from(offset).map_err(|_| end())?;
+        if offset > 0 && offset < file.trimmed {
+            return Err(end());
+        }
         // What was never written reads as zeros.
         let written = file.contents.get(offset..).unwrap_or_default();
         let (from, zeros) = into.split_at_mut(written.len().min(into.len()));
@@ -100,6 +120,52 @@ impl Disk {
     /// Returns the notes beside the log.
     pub(super) fn notes(&self) -> Vec<Note> {
         self.file.as_ref().map(|file| file.notes.clone()).unwrap_or_default()
+    }
+
+    /// Returns what `job` makes of the page store.
+    pub(super) fn stored<T>(
+        &self,
+        job: impl FnOnce(&MemoryTables) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        job(&self.file.as_ref().ok_or(StoreError::Gone)?.store)
+    }
+
+    /// Begins a checkpoint.
+    pub(super) fn checkpoint(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let file = self.file.as_ref().ok_or(StoreError::Gone)?;
+        let (identity, _) =
+            format::decode_header(&file.contents).map_err(|_| StoreError::Damaged)?;
+        let mut tables = file.store.clone();
+        let read = |at, into: &mut [u8]| self.read(at, into);
+        let made = store::write(&mut tables, identity.salt, snapshot, &read)?;
+        if let Some(file) = &mut self.file {
+            file.checkpointing = Some((tables, made));
+        }
+        Ok(())
+    }
+
+    /// Ends the checkpoint under way: its transaction is durable.
+    pub(super) fn end_checkpoint(&mut self) -> Option<Checkpointed> {
+        let file = self.file.as_mut()?;
+        let (tables, made) = file.checkpointing.take()?;
+        file.store = tables;
+        file.checkpoint = Some(made);
+        Some(made)
+    }
+
+    /// Drops what lies before `kept`.
+    pub(super) fn trim(&mut self, kept: u64, trace: &mut Trace) {
+        let Some(file) = &mut self.file else { return };
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX);
+        let Ok((_, begin)) = format::decode_header(&file.contents) else { return };
+        if kept > file.trimmed.max(begin) {
+            trace.fire(Fault::Trim);
+            // Bytes of another use: nobody may take them for anything.
+            if let Some(gone) = file.contents.get_mut(file.trimmed.max(begin)..kept) {
+                gone.fill(0x55);
+            }
+            file.trimmed = kept;
+        }
     }
 
     /// Returns an empty disk in the place of this one.
@@ -131,9 +197,12 @@ impl Disk {
     pub(super) fn rot(&mut self, random: &mut Random) -> bool {
         let Some(file) = &mut self.file else { return false };
         let Ok((_, begin)) = format::decode_header(&file.contents) else { return false };
+        // What a start doesn't replay is found when it is read, and costs the disk.
+        let replayed = file.checkpoint.map_or(0, |checkpoint| checkpoint.at);
+        let begin = begin.max(usize::try_from(replayed).unwrap_or(usize::MAX));
         let noted = file.notes.iter().map(|note| note.durable).max().unwrap_or(0);
         let noted = usize::try_from(noted).unwrap_or(usize::MAX).min(file.contents.len());
-        let Some(frames) = file.contents.get_mut(begin..noted) else { return false };
+        let Some(frames) = file.contents.get_mut(begin.min(noted)..noted) else { return false };
         if frames.is_empty() {
             return false;
         }
@@ -278,6 +347,7 @@ impl File {
     fn unlock(&mut self) {
         self.waiting = None;
         self.syncing = None;
+        self.checkpointing = None;
         self.is_broken = false;
         self.is_locked = false;
     }

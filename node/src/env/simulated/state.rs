@@ -2,21 +2,20 @@
 
 use std::cmp::{Ordering as Order, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock::LocalClock;
-use super::disk::{Disk, Synced};
+use super::disk::Disk;
 use super::network::Network;
 use super::random::{Random, mix};
 use super::trace::{Fault, Happening, Trace, What};
 use super::{EndState, Parcel, Side};
 use crate::clock::Moment;
 use crate::env::{Event, Token};
-use crate::format::Note;
 
 mod connections;
+mod disks;
 
 /// The most parts per million by which a clock is wrong.
 const DRIFT_MAX: u64 = 500;
@@ -87,6 +86,7 @@ enum Pending {
     Answer { connection: usize },
     Arrive { connection: usize, to: Side, parcel: Parcel },
     Call { connection: usize },
+    Checkpoint { machine: usize, process: ProcessId, generation: u64 },
     Refuse { connection: usize },
     Room { connection: usize, side: Side },
     Sync { machine: usize, process: ProcessId, generation: u64 },
@@ -295,7 +295,9 @@ impl State {
                 Event::Ready { token, readable, writable } if *token == of => {
                     Some((readable, writable))
                 }
-                Event::Durable { .. }
+                Event::Checkpointed(_)
+                | Event::CheckpointFailed { .. }
+                | Event::Durable { .. }
                 | Event::LogCramped { .. }
                 | Event::LogFailed { .. }
                 | Event::Ready { .. }
@@ -440,105 +442,6 @@ impl State {
     }
 }
 
-/// Disks.
-impl State {
-    pub(super) fn disk(&mut self, machine: usize) -> Option<&mut Disk> {
-        self.machines.get_mut(machine).map(|machine| &mut machine.disk)
-    }
-
-    /// Loses everything on the disk of a machine on which nothing runs.
-    pub(crate) fn lose_disk(&mut self, machine: usize) {
-        let Some(machine) = self.machines.get_mut(machine) else { return };
-        machine.disk = machine.disk.replaced();
-        self.trace.fire(Fault::DiskLost);
-    }
-
-    pub(super) fn open_log(&mut self, machine: usize, header: &[u8]) -> Option<u64> {
-        self.machines.get_mut(machine)?.disk.open(header)
-    }
-
-    pub(super) fn read_log(&self, machine: usize, at: u64, into: &mut [u8]) -> io::Result<()> {
-        let machine = self.machines.get(machine).ok_or(io::ErrorKind::NotFound)?;
-        machine.disk.read(at, into)
-    }
-
-    pub(super) fn settle_log(&mut self, machine: usize, length: u64) {
-        if let Some(machine) = self.machines.get_mut(machine) {
-            machine.disk.settle(length);
-        }
-    }
-
-    /// Returns the length of the new log.
-    pub(super) fn replace_log(
-        &mut self,
-        machine: usize,
-        kept: u64,
-        frame: &[u8],
-        note: Note,
-    ) -> u64 {
-        let machine = self.machines.get_mut(machine);
-        machine.map_or(0, |machine| machine.disk.replace(kept, frame, note))
-    }
-
-    /// Damages bytes of a log that a note says were durable; returns whether there were any.
-    pub(crate) fn rot(&mut self, machine: usize) -> bool {
-        let machine = self.machines.get_mut(machine);
-        let has_rotted = machine.is_some_and(|machine| machine.disk.rot(&mut self.random));
-        if has_rotted {
-            self.trace.fire(Fault::Rot);
-        }
-        has_rotted
-    }
-
-    pub(super) fn notes(&self, machine: usize) -> Vec<Note> {
-        self.machines.get(machine).map(|machine| machine.disk.notes()).unwrap_or_default()
-    }
-
-    pub(super) fn submit(
-        &mut self,
-        process: ProcessId,
-        machine: usize,
-        number: u64,
-        bytes: &[u8],
-        note: Note,
-    ) {
-        let (random, trace) = (&mut self.random, &mut self.trace);
-        let Some(slot) = self.machines.get_mut(machine) else { return };
-        if let Some(time) = slot.disk.submit(number, bytes, note, random, trace) {
-            let generation = slot.disk.generation;
-            let at = self.now.saturating_add(time);
-            self.push(at, Pending::Sync { machine, process, generation });
-        }
-    }
-
-    fn end_sync(&mut self, machine: usize, process: ProcessId, generation: u64) {
-        let (random, trace) = (&mut self.random, &mut self.trace);
-        let Some(slot) = self.machines.get_mut(machine) else { return };
-        if slot.disk.generation != generation {
-            return;
-        }
-        let synced = slot.disk.end(trace);
-        let next = slot.disk.begin(random, trace);
-        if let Some(time) = next {
-            let at = self.now.saturating_add(time);
-            self.push(at, Pending::Sync { machine, process, generation });
-        }
-        match synced {
-            Synced::Durable { through, bytes } => {
-                let frame = usize::try_from(through).unwrap_or(usize::MAX);
-                self.note(What::Synced, machine, frame, &bytes.to_le_bytes());
-                self.tell(process, Event::Durable { through });
-            }
-            Synced::Failed => {
-                self.note(What::SyncFailed, machine, 0, &[]);
-                let error = io::ErrorKind::Other;
-                self.tell(process, Event::LogFailed { error });
-            }
-            Synced::Nothing => {}
-        }
-    }
-}
-
 /// Time.
 impl State {
     /// Sets an alarm for whoever runs the world.
@@ -567,6 +470,9 @@ impl State {
                 let machine = self.network.get(connection).map_or(0, |pair| pair.end(side).machine);
                 self.note(What::Room, machine, connection, &[]);
                 self.tell_end(connection, side, false, true);
+            }
+            Pending::Checkpoint { machine, process, generation } => {
+                self.end_checkpoint(machine, process, generation);
             }
             Pending::Sync { machine, process, generation } => {
                 self.end_sync(machine, process, generation);

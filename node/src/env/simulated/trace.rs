@@ -36,6 +36,8 @@ faults! {
     Blackout = "blackout",
     /// Bytes or a call were held up by a partition.
     Blocked = "blocked",
+    /// A segment made a checkpoint.
+    Checkpoint = "checkpoint",
     /// A machine was paused with its clock, as a virtual machine is.
     ClockPause = "clock_pause",
     /// A connection was reset.
@@ -60,6 +62,8 @@ faults! {
     Refused = "refused",
     /// After a power loss a later sector is there and an earlier one is not.
     ReorderedWrite = "reordered_write",
+    /// A node started from a checkpoint.
+    Restored = "restored",
     /// Durable bytes of the log of a node that is down were damaged.
     Rot = "rot",
     /// A read returned fewer bytes than were there.
@@ -74,6 +78,8 @@ faults! {
     SyncError = "sync_error",
     /// A write survived a power loss in part.
     TornWrite = "torn_write",
+    /// A log lost what a checkpoint has made superfluous.
+    Trim = "trim",
     /// A writer process was killed.
     WriterKill = "writer_kill",
     /// A zone was cut off or lost power as a whole.
@@ -109,6 +115,7 @@ pub(crate) enum What {
     Synced = 9,
     SyncFailed = 10,
     Timer = 11,
+    Checkpointed = 12,
 }
 
 impl fmt::Display for Happening {
@@ -126,6 +133,7 @@ impl fmt::Display for Happening {
             What::Synced => "durable through frame",
             What::SyncFailed => "sync fails, frame",
             What::Timer => "timer of process",
+            What::Checkpointed => "checkpoint after frame",
         };
         let (seconds, rest) = (at / 1_000_000_000, at % 1_000_000_000);
         write!(out, "{seconds}.{rest:09} machine {machine}: {text} {subject}")?;

@@ -9,6 +9,7 @@ use quorate_core::id::ReaderId;
 use quorate_core::lsn::Lsn;
 use quorate_core::message::{FromReader, ToReader};
 use quorate_core::rules::Rules;
+use quorate_core::writer::Writer;
 
 use super::super::check::encode;
 use super::VolumeDriver;
@@ -22,17 +23,13 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How often readers are told what each segment holds, and holds are looked at.
 const BRIEF_EVERY: Duration = Duration::from_secs(1);
 
-/// The lowest point to which a volume can go back: its beginning, as long as nodes keep all of
-/// their logs on disk anyway.
-const BACKTRACK_FROM: Lsn = Lsn::ZERO;
-
 /// The readers that are registered, and when each was last heard.
 #[derive(Debug)]
 pub(super) struct Leases {
     heard: BTreeMap<ReaderId, Moment>,
     brief: Moment,
-    /// What the writer was last told to keep.
-    held: Option<Lsn>,
+    /// What the writer was last told to keep, for reads and for a backtrack.
+    held: Option<(Lsn, Lsn)>,
 }
 
 impl Leases {
@@ -100,17 +97,21 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
         self.hold();
     }
 
-    /// Tells the writer the lowest point at which this process may still read: reads as of an LSN
-    /// go back to the oldest consistency point that it remembers.
+    /// Tells the writer the lowest point at which this process may still read, and the lowest to
+    /// which the volume can go back. Reads as of an LSN go back to the oldest consistency point
+    /// that is remembered: that is in the window, or it is the newest one.
     pub(super) fn hold(&mut self) {
+        let Some(vdl) = self.writer.as_ref().and_then(Writer::vdl) else { return };
+        let window = vdl.lsn().get().saturating_sub(self.config.backtrack_window);
+        let window = Lsn::new(window);
+        self.points.forget_below(window);
         let lowest = self.points.oldest().into_iter().chain(self.reads.lowest()).min();
         if let Some(lowest) = lowest
-            && self.leases.held != Some(lowest)
+            && self.leases.held != Some((lowest, window))
         {
-            self.leases.held = Some(lowest);
-            let holds = Holds::new()
-                .with(HoldName::Writer, lowest)
-                .with(HoldName::Backtrack, BACKTRACK_FROM);
+            self.leases.held = Some((lowest, window));
+            let holds =
+                Holds::new().with(HoldName::Writer, lowest).with(HoldName::Backtrack, window);
             self.step(WriterInput::Hold { holds });
         }
     }

@@ -3,6 +3,7 @@
 //! A trait, so that tests can put a disk in its place that loses, tears, or is full.
 
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -34,7 +35,7 @@ pub(super) trait Directory: Clone + Send + 'static {
 }
 
 /// A file of a log.
-pub(super) trait DirectoryFile: Send + 'static {
+pub(super) trait DirectoryFile: Debug + Send + 'static {
     /// Returns its length.
     fn length(&self) -> io::Result<u64>;
 
@@ -78,6 +79,11 @@ impl RealDirectory {
             }
         }
         Ok(Self(Arc::new(path)))
+    }
+
+    /// Returns where the directory is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Opens the file that is locked while a process has the directory.

@@ -5,7 +5,6 @@
 //! knows of threads: [`Reader`] is what a segment's loop reads a log with, [`Writer`] what whoever
 //! writes has, and they meet in the files alone.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +12,8 @@ use std::io;
 use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
 use super::layout::{Layout, Place};
-use super::making::{Blank, UNFINISHED, extend, prepare};
+use super::making::{Blank, Ready, UNFINISHED, extend, prepare};
+use super::opened::Files;
 use super::replacing::{self, Contents};
 use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SLOTS};
 
@@ -21,8 +21,8 @@ use crate::format::{self, HEADER_BYTES, IDENTITY_BYTES_MAX, Note, SLOT_BYTES, SL
 /// one, so that its header can tell its version.
 const OLD_NAME: &str = "segment.log";
 
-/// The highest number that a file's name takes. So many of the longest files are 60 TiB.
-pub(super) const INDEX_MAX: u32 = 999_999;
+/// The highest number of a file. So many of the longest files are 256 PiB.
+pub(super) const INDEX_MAX: u32 = u32::MAX - 1;
 
 /// How many bytes are written, read or synced at once while a file is prepared, searched or cut: a
 /// sync of the log that comes meanwhile waits no longer than for these.
@@ -79,10 +79,11 @@ struct Slot {
 pub(super) struct Reader<D: Directory> {
     directory: D,
     layout: Layout,
-    /// By number; opened when they are first read.
-    files: RefCell<Vec<Option<D::File>>>,
-    /// How many files there were, gaps included.
-    count: u32,
+    files: Files<D>,
+    /// The numbers of the files that there were.
+    indices: BTreeSet<u32>,
+    /// The first one, but for file 0, that the log has to have.
+    first: u32,
     length: u64,
     notes: Vec<Note>,
     /// The slots of `notes`.
@@ -110,20 +111,24 @@ impl<D: Directory> Reader<D> {
                 directory.remove(unfinished)?;
             }
         }
-        let mut files = Vec::new();
-        if indices.is_empty() && is_old {
-            files.push(directory.open(OLD_NAME)?);
-        } else if indices.is_empty() {
-            let salt = format::decode_header(header).map_or(0, |(identity, _)| identity.salt);
-            files.push(Some(prepare(&directory, &layout, 0, Blank { header, salt }, &|| false)?));
+        let files = Files::new(directory.clone(), layout);
+        if indices.is_empty() {
+            let file = if is_old {
+                directory.open(OLD_NAME)?
+            } else {
+                let salt = format::decode_header(header).map_or(0, |(identity, _)| identity.salt);
+                let blank = Blank { header, salt };
+                Some(prepare(&directory, &layout, 0, blank, &|| false)?)
+            };
+            files.extend(file.map(|file| (0, file)));
+            indices.insert(0);
         }
-        let count = indices.last().map_or(1, |last| last.saturating_add(1));
-        let files = RefCell::new(files);
         let mut reader = Self {
             directory,
             layout,
             files,
-            count,
+            indices,
+            first: 0,
             length: 0,
             notes: Vec::new(),
             slots: Vec::new(),
@@ -135,61 +140,62 @@ impl<D: Directory> Reader<D> {
         Ok(reader)
     }
 
-    /// Does `job` with the file of this number, if there is one.
     fn with<T>(
         &self,
         index: u32,
         job: impl FnOnce(&D::File) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        let mut files = self.files.borrow_mut();
-        let at = index as usize;
-        if files.len() <= at {
-            files.resize_with(at.saturating_add(1), || None);
-        }
-        let Some(slot) = files.get_mut(at) else { return Ok(None) };
-        if slot.is_none() {
-            *slot = self.directory.open(&name(index))?;
-        }
-        slot.as_ref().map(job).transpose()
+        self.files.with(index, job)
     }
 
     /// Fills `into` with the log's bytes from `offset` on, zeros where there are none.
     pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let mut at = offset;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let place = self.layout.locate(at);
-            if place.index > INDEX_MAX {
-                rest.fill(0);
-                return Ok(());
-            }
-            let length = usize::try_from(place.left).unwrap_or(rest.len()).min(rest.len());
-            let Some((piece, others)) = rest.split_at_mut_checked(length) else { break };
-            let read = self.with(place.index, |file| file.read_at(place.within, piece))?;
-            if let Some(missing) = piece.get_mut(read.unwrap_or(0)..) {
-                missing.fill(0);
-            }
-            at = at.saturating_add(length as u64);
-            rest = others;
-        }
-        Ok(())
+        self.files.read_at(offset, into)
     }
 
     /// Returns where the last byte that isn't zero ends.
     fn find_length(&self) -> io::Result<u64> {
-        let mut end = self.layout.start(self.count);
-        let mut window = vec![0; chunk(end)];
-        while end > 0 {
-            let length = chunk(end);
-            let Some(piece) = window.get_mut(..length) else { break };
-            let start = end.saturating_sub(length as u64);
-            self.read_at(start, piece)?;
-            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
-                return Ok(start.saturating_add(last as u64).saturating_add(1));
+        let mut window = Vec::new();
+        for index in self.indices.iter().rev() {
+            let first = self.layout.start(*index);
+            let mut end = first.saturating_add(self.layout.data_bytes(*index));
+            while end > first {
+                window.resize(chunk(end.saturating_sub(first)), 0);
+                let start = end.saturating_sub(window.len() as u64);
+                self.read_at(start, &mut window)?;
+                if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+                    return Ok(start.saturating_add(last as u64).saturating_add(1));
+                }
+                end = start;
             }
-            end = start;
         }
         Ok(0)
+    }
+
+    /// Returns whether files were there behind the second one, and the second one wasn't: none but
+    /// a log that has a checkpoint lacks it.
+    pub(super) fn is_trimmed(&self) -> bool {
+        !self.indices.contains(&1) && self.indices.last().is_some_and(|last| *last > 1)
+    }
+
+    /// Returns the number of the first file, but for file 0, that the log has to have.
+    pub(super) const fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// Takes what a checkpoint says of the files that the log has to have, as
+    /// [`crate::env::LogFile::holds`] says.
+    pub(super) fn holds(&mut self, kept: u64, at: u64) -> bool {
+        self.first = self.layout.first_kept(kept);
+        let payloads = self.layout.locate(kept).index..self.layout.locate(at).index;
+        payloads.into_iter().all(|index| self.slots.iter().any(|slot| slot.index == index))
+    }
+
+    /// Forgets the files that a checkpoint has made superfluous; returns the first other one.
+    pub(super) fn trim(&mut self, kept: u64) -> u32 {
+        self.first = self.layout.first_kept(kept).max(self.first);
+        self.files.forget(self.first);
+        self.first
     }
 
     fn read_notes(&mut self) -> io::Result<()> {
@@ -198,7 +204,7 @@ impl<D: Directory> Reader<D> {
         // A log whose header is bad isn't served, with notes or without.
         let Ok((identity, _)) = format::decode_header(&header) else { return Ok(()) };
         self.salt = identity.salt;
-        for index in 0..self.count {
+        for index in self.indices.clone() {
             let length = self.with(index, DirectoryFile::length)?.unwrap_or(0);
             for number in 0..SLOTS {
                 let mut bytes = [0; SLOT_BYTES];
@@ -223,12 +229,13 @@ impl<D: Directory> Reader<D> {
     ///
     /// A file's slots are written as long as it is the log's last one, and once more when the next
     /// one is known to hold durable bytes. So the newest note is in no file before the last one of
-    /// which a slot says so itself.
+    /// which a slot says so itself; and in none of those that a checkpoint has made superfluous.
     pub(super) fn has_newest_note(&self, durable: u64) -> bool {
         let last = self.layout.locate(durable.saturating_sub(1)).index;
-        let last = last.max(self.count.saturating_sub(1));
+        let last = last.max(self.indices.last().copied().unwrap_or(0));
         let is_used = |slot: &&Slot| slot.note.durable > self.layout.start(slot.index);
         let first = self.slots.iter().filter(is_used).map(|slot| slot.index).max().unwrap_or(0);
+        let first = first.max(self.first);
         (first..=last).all(|index| self.slots.iter().any(|slot| slot.index == index))
     }
 
@@ -245,15 +252,16 @@ impl<D: Directory> Reader<D> {
     }
 
     /// Cuts the log to `length`, as [`crate::env::LogFile::settle`] says.
-    pub(super) fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
-        let end = self.length.max(length);
+    pub(super) fn settle(&mut self, doubtful: u64, length: u64, until: u64) -> io::Result<()> {
         let first = self.layout.locate(doubtful.min(length)).index;
         let block = self.layout.block;
-        for index in first..self.count {
-            let bytes = self.layout.file_bytes(index);
+        let own: Vec<u32> = self.indices.range(first..).copied().collect();
+        for index in &own {
+            let bytes = self.layout.file_bytes(*index);
             // A file that lost its end gets it back: what is written there is to be overwritten.
-            self.with(index, |file| extend(file, block, file.length()?..bytes, &|| false))?;
+            self.with(*index, |file| extend(file, block, file.length()?..bytes, &|| false))?;
         }
+        let end = self.block_end(until.max(length));
         let mut at = doubtful.min(length);
         while at < end {
             let bound = if at < length { length } else { end };
@@ -267,12 +275,20 @@ impl<D: Directory> Reader<D> {
             at = at.saturating_add(bytes.len() as u64);
         }
         self.settle_slots(first)?;
-        for index in first..self.count {
+        for index in own {
             self.with(index, DirectoryFile::sync)?;
         }
         self.length = length;
         // A file may have got its name just before a crash.
         self.directory.sync()
+    }
+
+    /// Returns where the block ends that the byte at `offset` is in.
+    fn block_end(&self, offset: u64) -> u64 {
+        let place = self.layout.locate(offset);
+        let block = self.layout.block as u64;
+        let left = block.saturating_sub(place.within % block).min(place.left);
+        offset.saturating_add(left)
     }
 
     /// Writes the slots of the files from number `first` on once more. A slot that isn't whole gets
@@ -294,9 +310,11 @@ impl<D: Directory> Reader<D> {
     /// Replaces the log, as [`crate::env::LogFile::replace`] says.
     pub(super) fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
         let (read, salt) = (&|at, into: &mut [u8]| self.read_at(at, into), self.salt);
-        let contents = Contents { read, kept, frame, note, salt };
+        let contents = Contents { read, first: self.first, kept, frame, note, salt };
         let aside = replacing::replace(&self.directory, &self.layout, &contents)?;
+        let first = self.first;
         *self = Self::open(self.directory.clone(), self.layout, &[])?;
+        self.first = first;
         Ok(aside)
     }
 
@@ -313,6 +331,7 @@ impl<D: Directory> Reader<D> {
             salt: self.salt,
             supply,
             files: BTreeMap::new(),
+            recycled: None,
             tail: self.length,
             partial,
             blocks: Blocks::default(),
@@ -335,7 +354,7 @@ pub(super) trait Supply<F> {
     fn is_ready(&mut self, index: u32) -> bool;
 
     /// Returns the file with this number; waits while it is being prepared.
-    fn take(&mut self, index: u32) -> io::Result<F>;
+    fn take(&mut self, index: u32) -> io::Result<Ready<F>>;
 }
 
 /// Where the note of a group of frames is kept.
@@ -382,6 +401,8 @@ pub(super) struct Writer<D: Directory, S> {
     supply: S,
     /// The files that are written: the last one, and the one before it until its slot is.
     files: BTreeMap<u32, D::File>,
+    /// The last of them that was recycled.
+    recycled: Option<u32>,
     tail: u64,
     /// The bytes of the last block up to the tail: they are written again with what follows.
     partial: Vec<u8>,
@@ -491,7 +512,8 @@ impl<D: Directory, S: Supply<D::File>> Writer<D, S> {
         let until = within.saturating_add(left).min(within.saturating_add(AHEAD_BYTES * 2));
         let until = until - until % self.layout.block as u64;
         let is_near = from < within.saturating_add(AHEAD_BYTES) && from < until;
-        if is_slow && is_near && self.written == index {
+        // The space of a file that was used before has been written.
+        if is_slow && is_near && self.written == index && self.recycled != Some(index) {
             let block = self.layout.block;
             let file = self.file(index)?;
             extend(file, block, from..until, &|| false)?;
@@ -524,7 +546,10 @@ impl<D: Directory, S: Supply<D::File>> Writer<D, S> {
 
     fn file(&mut self, index: u32) -> io::Result<&D::File> {
         if !self.files.contains_key(&index) {
-            let file = self.supply.take(index)?;
+            let Ready { file, is_recycled } = self.supply.take(index)?;
+            if is_recycled {
+                self.recycled = Some(index);
+            }
             self.files.insert(index, file);
             // Ready long before it is needed.
             self.supply.request(index.saturating_add(1));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::blocks::Blocks;
 use super::directory::{Directory, DirectoryFile};
-use super::files::{INDEX_MAX, chunk, name};
+use super::files::{INDEX_MAX, chunk, index, name};
 use super::layout::Layout;
 use crate::format::{self, Note, SLOTS};
 
@@ -48,10 +48,7 @@ pub(super) fn prepare<D: Directory>(
         if !blank.header.is_empty() {
             file.write_at(0, blank.header)?;
         }
-        for sequence in 0..SLOTS {
-            let slot = format::encode_slot(blank.salt, sequence, &Note::default());
-            file.write_at(layout.slot(index, sequence), &slot)?;
-        }
+        write_blank_slots(&file, layout, index, blank.salt)?;
         file.sync()?;
         Ok(file)
     };
@@ -61,6 +58,111 @@ pub(super) fn prepare<D: Directory>(
     directory.rename(&unfinished, &name)?;
     directory.sync()?;
     Ok(file)
+}
+
+/// What becomes of files that a log doesn't need any more: some become its next ones, since bytes
+/// that were written before are written again faster, and the others are removed.
+#[derive(Debug)]
+pub(super) struct Stock<D: Directory> {
+    pub(super) directory: D,
+    pub(super) layout: Layout,
+    pub(super) blank: Blank<'static>,
+    /// The numbers of those that are kept.
+    spare: Vec<u32>,
+}
+
+/// A file that is ready to be used.
+#[derive(Debug)]
+pub(super) struct Ready<F> {
+    pub(super) file: F,
+    /// Whether it was one of the log's before, so that its space has been written.
+    pub(super) is_recycled: bool,
+}
+
+/// How many files are kept to be used again: the next one, and what may come in between one
+/// checkpoint and the next.
+const SPARE_MAX: usize = 3;
+
+impl<D: Directory> Stock<D> {
+    pub(super) const fn new(directory: D, layout: Layout, blank: Blank<'static>) -> Self {
+        Self { directory, layout, blank, spare: Vec::new() }
+    }
+
+    /// Takes over the files before number `first`, but for the first one of all.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    pub(super) fn trim(&mut self, first: u32) -> io::Result<()> {
+        let names = self.directory.names()?;
+        let mut known: Vec<u32> = names.iter().filter_map(|found| index(found)).collect();
+        known.sort_unstable();
+        let mut is_changed = false;
+        for own in known.into_iter().filter(|own| (1..first).contains(own)) {
+            if self.spare.contains(&own) {
+                continue;
+            }
+            // All of the longest ones are of one size.
+            let is_longest = self.layout.file_bytes(own) == self.layout.max;
+            if is_longest && self.spare.len() < SPARE_MAX {
+                self.spare.push(own);
+            } else {
+                self.directory.remove(&name(own))?;
+                is_changed = true;
+            }
+        }
+        if is_changed { self.directory.sync() } else { Ok(()) }
+    }
+
+    /// Makes the file with this number, of one that was used before if there is any.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub(super) fn prepare(
+        &mut self,
+        index: u32,
+        is_over: &dyn Fn() -> bool,
+    ) -> io::Result<Ready<D::File>> {
+        if self.layout.file_bytes(index) == self.layout.max
+            && let Some(from) = self.spare.pop()
+            && let Some(file) = self.recycle(from, index)?
+        {
+            return Ok(Ready { file, is_recycled: true });
+        }
+        let file = prepare(&self.directory, &self.layout, index, self.blank, is_over)?;
+        Ok(Ready { file, is_recycled: false })
+    }
+
+    /// Makes file `from` file `to`. A crash leaves the old one, which nobody needs, an unfinished
+    /// one, which the next start removes, or the new one: its slots are blank before it has its
+    /// name, and the frames that it still has were those of another place of the log.
+    fn recycle(&self, from: u32, to: u32) -> io::Result<Option<D::File>> {
+        let name = (name(from), name(to));
+        let unfinished = format!("{}{UNFINISHED}", name.1);
+        self.directory.rename(&name.0, &unfinished)?;
+        let Some(file) = self.directory.open(&unfinished)? else { return Ok(None) };
+        if to > INDEX_MAX || file.length()? != self.layout.file_bytes(to) {
+            self.directory.remove(&unfinished)?;
+            return Ok(None);
+        }
+        write_blank_slots(&file, &self.layout, to, self.blank.salt)?;
+        file.sync()?;
+        self.directory.rename(&unfinished, &name.1)?;
+        self.directory.sync()?;
+        Ok(Some(file))
+    }
+}
+
+fn write_blank_slots<F: DirectoryFile>(
+    file: &F,
+    layout: &Layout,
+    index: u32,
+    salt: u64,
+) -> io::Result<()> {
+    for sequence in 0..SLOTS {
+        let slot = format::encode_slot(salt, sequence, &Note::default());
+        file.write_at(layout.slot(index, sequence), &slot)?;
+    }
+    Ok(())
 }
 
 /// Writes zeros at `place`. Not durable before a sync.

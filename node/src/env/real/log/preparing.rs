@@ -11,7 +11,7 @@ use super::Reports;
 use super::directory::Directory;
 use super::files::{Supply, name};
 use super::layout::Layout;
-use super::making::{Blank, prepare};
+use super::making::{Blank, Ready, Stock};
 use crate::env::{Event, is_full};
 
 /// How long after it found no space for a file the thread looks again.
@@ -25,14 +25,23 @@ enum Answer<F> {
     /// No file will come any more.
     Failed(io::Error),
     /// The file with this number is there.
-    Ready(u32, F),
+    Ready(u32, Ready<F>),
+}
+
+/// What the thread is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    /// Prepare the file with this number.
+    Prepare(u32),
+    /// The files before the one with this number are superfluous, but for the first one of all.
+    Trim(u32),
 }
 
 /// The files of a log, with the next one in preparation.
 #[derive(Debug)]
 pub(super) struct Preparing<D: Directory> {
     directory: D,
-    requests: Option<mpsc::Sender<u32>>,
+    requests: Option<mpsc::Sender<Job>>,
     answers: mpsc::Receiver<Answer<D::File>>,
     /// The highest number requested and not taken.
     requested: Option<u32>,
@@ -54,9 +63,7 @@ impl<D: Directory> Preparing<D> {
         let (outgoing, answers) = mpsc::channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let preparer = Preparer {
-            directory: directory.clone(),
-            layout,
-            blank,
+            stock: Stock::new(directory.clone(), layout, blank),
             requests: incoming,
             answers: outgoing,
             is_over: Arc::clone(&is_over),
@@ -78,8 +85,13 @@ impl<D: Directory> Preparing<D> {
     fn ask(&self, index: u32) {
         if let Some(requests) = &self.requests {
             // A thread that is gone has said why.
-            let _ = requests.send(index);
+            let _ = requests.send(Job::Prepare(index));
         }
+    }
+
+    /// Returns what tells the thread that files are superfluous. It has to be gone before this is.
+    pub(super) fn trims(&self) -> Option<mpsc::Sender<Job>> {
+        self.requests.clone()
     }
 }
 
@@ -103,10 +115,10 @@ impl<D: Directory> Supply<D::File> for Preparing<D> {
         matches!(&self.answer, Some(Answer::Ready(ready, _)) if *ready == index)
     }
 
-    fn take(&mut self, index: u32) -> io::Result<D::File> {
+    fn take(&mut self, index: u32) -> io::Result<Ready<D::File>> {
         if self.requested != Some(index) {
             if let Some(file) = self.directory.open(&name(index))? {
-                return Ok(file);
+                return Ok(Ready { file, is_recycled: false });
             }
             self.requested = Some(index);
             self.ask(index);
@@ -144,10 +156,8 @@ impl<D: Directory> Drop for Preparing<D> {
 
 /// What the thread has.
 struct Preparer<D: Directory> {
-    directory: D,
-    layout: Layout,
-    blank: Blank<'static>,
-    requests: mpsc::Receiver<u32>,
+    stock: Stock<D>,
+    requests: mpsc::Receiver<Job>,
     answers: mpsc::Sender<Answer<D::File>>,
     is_over: Arc<AtomicBool>,
     reports: Reports,
@@ -156,13 +166,13 @@ struct Preparer<D: Directory> {
 impl<D: Directory> Preparer<D> {
     /// Prepares what is requested. Each request gets one answer; while the disk is full, a file
     /// that can be made after all is one answer more.
-    fn run(self) {
-        let mut request = self.requests.recv().ok();
+    fn run(mut self) {
+        let mut request = self.next_after(None);
         while let Some(index) = request {
             request = match self.prepare(index) {
                 Ok(file) => {
                     let _ = self.answers.send(Answer::Ready(index, file));
-                    self.next_after(index)
+                    self.next_after(Some(index))
                 }
                 Err(error) if is_full(error.kind()) => {
                     self.reports.send(Event::LogCramped { error: error.kind() });
@@ -178,17 +188,18 @@ impl<D: Directory> Preparer<D> {
     }
 
     /// Tries again and again, until it succeeds or somebody asks.
-    fn retry(&self, index: u32) -> Option<u32> {
+    fn retry(&mut self, index: u32) -> Option<u32> {
         loop {
             match self.requests.recv_timeout(RETRY_AFTER) {
-                Ok(asked) => return Some(asked),
+                Ok(Job::Prepare(asked)) => return Some(asked),
+                Ok(Job::Trim(first)) => self.trim(first)?,
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             match self.prepare(index) {
                 Ok(file) => {
                     let _ = self.answers.send(Answer::Ready(index, file));
-                    return self.next_after(index);
+                    return self.next_after(Some(index));
                 }
                 Err(error) if is_full(error.kind()) => {}
                 Err(error) => {
@@ -201,13 +212,24 @@ impl<D: Directory> Preparer<D> {
 
     /// Waits for a request of another file: one that was just made may be asked for once more, by
     /// whoever had heard only that the disk is full.
-    fn next_after(&self, index: u32) -> Option<u32> {
-        self.requests.iter().find(|asked| *asked != index)
+    fn next_after(&mut self, done: Option<u32>) -> Option<u32> {
+        loop {
+            match self.requests.recv().ok()? {
+                Job::Prepare(asked) if Some(asked) != done => return Some(asked),
+                Job::Prepare(_) => {}
+                Job::Trim(first) => self.trim(first)?,
+            }
+        }
     }
 
-    fn prepare(&self, index: u32) -> io::Result<D::File> {
+    fn prepare(&mut self, index: u32) -> io::Result<Ready<D::File>> {
         let is_over = || self.is_over.load(Ordering::Relaxed);
-        prepare(&self.directory, &self.layout, index, self.blank, &is_over)
+        self.stock.prepare(index, &is_over)
+    }
+
+    /// Returns `None` when nothing can be done any more.
+    fn trim(&mut self, first: u32) -> Option<()> {
+        self.stock.trim(first).map_err(|error| self.fail(error)).ok()
     }
 
     /// A sync that fails says that something is wrong with the disk, whatever it was to sync.

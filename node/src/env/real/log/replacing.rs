@@ -35,7 +35,9 @@ const IN_PLACE: &str = ".in-place";
 pub(super) struct Contents<'a> {
     /// Reads the bytes that it begins with.
     pub(super) read: &'a dyn Fn(u64, &mut [u8]) -> io::Result<()>,
-    /// How many those are.
+    /// The number of the first file, but for file 0, that it needs: those between were trimmed.
+    pub(super) first: u32,
+    /// How many bytes it begins with.
     pub(super) kept: u64,
     /// The frame that follows.
     pub(super) frame: &'a [u8],
@@ -74,7 +76,8 @@ pub(super) fn replace<D: Directory>(
     contents: &Contents<'_>,
 ) -> io::Result<String> {
     let last = layout.locate(contents.length().saturating_sub(1)).index;
-    let made = (0..=last).try_for_each(|index| make(directory, layout, contents, index));
+    let mut indices = std::iter::once(0).chain(contents.first.max(1)..=last);
+    let made = indices.try_for_each(|index| make(directory, layout, contents, index));
     if let Err(error) = made.and_then(|()| directory.sync()) {
         // A full disk gets its space back.
         let _ = drop_unfinished(directory);

@@ -63,6 +63,8 @@ impl Real {
                         self.log.settle(through);
                         self.durable = through + 1;
                     }
+                    Event::Checkpointed(made) => self.log.checkpointed(made),
+                    Event::CheckpointFailed { error } => panic!("{error}"),
                     Event::LogCramped { .. } => self.cramped += 1,
                     Event::LogFailed { error } => self.failed = Some(error),
                     Event::Ready { .. } | Event::Woken => {}
@@ -227,5 +229,110 @@ fn a_missing_first_file_is_named() {
     let mut env = RealEnvironment::new().unwrap();
     assert!(matches!(env.open_log(&directory, &[]), Err(LogFileError::FirstFileGone)));
     assert!(!directory.join("segment.000000.log").exists());
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// Returns a directory with a log of whole pages and a checkpoint of all of them, most of which are
+/// in the store, and what the segment is then.
+fn with_checkpoint(name: &str, count: u64) -> (PathBuf, SegmentImage) {
+    let directory = directory(name);
+    let mut real = Real::open(&directory);
+    real.submit(count);
+    let write = crate::testing::collect(1, count - 2);
+    real.log.append(&write, &[]).unwrap();
+    real.image.apply(&write).unwrap();
+    real.settle();
+    real.log.checkpoint(&real.image);
+    while real.log.since_checkpoint().is_none() {
+        let mut events = Vec::new();
+        real.env.wait(None, &mut events).unwrap();
+        for event in events {
+            match event {
+                Event::Checkpointed(made) => real.log.checkpointed(made),
+                Event::Woken => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    real.assert_pages();
+    (directory, real.image.clone())
+}
+
+impl Real {
+    fn assert_pages(&self) {
+        for record in self.image.records() {
+            let expected = payload_of(record.lsn.get(), PAGE_BYTES_MAX);
+            assert_eq!(self.log.read(record).unwrap(), expected);
+        }
+    }
+}
+
+/// A start has to find in the store what the log needs no longer tell.
+#[test]
+fn a_log_with_a_checkpoint_comes_back() {
+    let (directory, image) = with_checkpoint("checkpoint", 60);
+    let mut real = Real::open(&directory);
+    assert_eq!(real.image, image);
+    assert_eq!(real.durable, 0, "no frame was left to replay");
+    real.assert_pages();
+    real.durable = real.log.submitted();
+    let bytes = payload_of(61, PAGE_BYTES_MAX);
+    let write = append(1, &[record(61, 60, 1, &bytes)]);
+    real.log.append(&write, &[&bytes]).unwrap();
+    real.image.apply(&write).unwrap();
+    real.settle();
+    real.assert_pages();
+    let image = real.image.clone();
+    drop(real);
+    let real = Real::open(&directory);
+    assert_eq!((real.image.clone(), real.durable), (image, 1));
+    real.assert_pages();
+    drop(real);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// Whatever a disk does to the database, the segment must be as it was, or be refused, and a page
+/// must be right or an error.
+#[test]
+fn no_damage_to_the_store_is_taken_for_a_segment() {
+    let (directory, image) = with_checkpoint("rotten", 40);
+    let path = directory.join("pages.redb");
+    let whole = std::fs::read(&path).unwrap();
+    let (mut refused, mut bad, mut harmless) = (0, 0, 0);
+    // The panics of a database that is damaged are expected.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let used = whole.len().min(300 << 10);
+    for at in (0..used).step_by(701) {
+        let mut bytes = whole.clone();
+        bytes[at..(at + 48).min(whole.len())].iter_mut().for_each(|byte| *byte = !*byte);
+        std::fs::write(&path, &bytes).unwrap();
+        let pages = match Pages::open(&directory) {
+            Ok(pages) => pages.unwrap(),
+            Err(_) => {
+                refused += 1;
+                continue;
+            }
+        };
+        match pages.load(identity().salt) {
+            Err(_) => refused += 1,
+            Ok(stored) => {
+                let stored = stored.unwrap();
+                assert_eq!(stored.image, image, "{at}");
+                let under = |lsn: &quorate_core::lsn::Lsn| *lsn <= image.base();
+                for record in image.records().iter().filter(|record| under(&record.lsn)) {
+                    match pages.read(record) {
+                        Ok(bytes) => {
+                            assert_eq!(bytes, payload_of(record.lsn.get(), PAGE_BYTES_MAX));
+                            harmless += 1;
+                        }
+                        Err(_) => bad += 1,
+                    }
+                }
+            }
+        }
+    }
+    std::panic::set_hook(hook);
+    assert!(refused > 5 && bad > 2 && harmless > 100, "{refused} {bad} {harmless}");
     std::fs::remove_dir_all(directory).unwrap();
 }

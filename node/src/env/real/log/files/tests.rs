@@ -12,12 +12,15 @@ use proptest::prelude::*;
 use quorate_core::effect::SegmentWrite;
 use quorate_core::floor::Floor;
 use quorate_core::image::SegmentImage;
+use quorate_core::record::Record;
 
+use super::super::making::Stock;
 use super::*;
 use crate::disk::{OpenError, Replay, SegmentLog};
 use crate::env::{Event, KeepNote, LogFile};
 use crate::format::SLOTS_BYTES;
-use crate::testing::{append, identity, install, payload_of, promise, record};
+use crate::store::{self, Checkpointed, MemoryTables, Snapshot, StoreError, Stored};
+use crate::testing::{append, collect, identity, install, payload_of, promise, record};
 
 /// What this disk writes whole or not at all, in bytes: less than any real one.
 const SECTOR: usize = 128;
@@ -44,11 +47,13 @@ struct State {
     /// The disk fails at the sync after so many others.
     syncs_left: Option<usize>,
     /// Every state that a crash could have found, oldest first; `None` unless a test wants them.
-    past: Option<Vec<Snapshot>>,
+    past: Option<Vec<Past>>,
     /// So many frames are reported as durable.
     reported: usize,
     /// The note of the last group that was reported said so many bytes were durable.
     noted: u64,
+    /// The page store; `None` when it is lost. A checkpoint is there whole or not at all.
+    store: Option<MemoryTables>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,12 +85,13 @@ enum Change {
 }
 
 #[derive(Clone, Debug)]
-struct Snapshot {
+struct Past {
     files: Vec<Contents>,
     durable_names: Vec<(String, usize)>,
     changes: Vec<Change>,
     reported: usize,
     noted: u64,
+    store: Option<MemoryTables>,
 }
 
 impl Contents {
@@ -129,14 +135,14 @@ impl State {
 
     /// Keeps the present state as one that a crash may find.
     fn remember(&mut self) {
-        let Self { files, durable_names, changes, reported, noted, .. } = self.clone();
+        let Self { files, durable_names, changes, reported, noted, store, .. } = self.clone();
         if let Some(past) = &mut self.past {
-            past.push(Snapshot { files, durable_names, changes, reported, noted });
+            past.push(Past { files, durable_names, changes, reported, noted, store });
         }
     }
 }
 
-impl Snapshot {
+impl Past {
     /// Returns how many writes no sync covers.
     fn writes(&self) -> usize {
         self.files.iter().map(|file| file.writes.len()).sum()
@@ -153,7 +159,8 @@ impl Snapshot {
         let files = files.collect();
         let mut durable_names = self.durable_names.clone();
         self.changes[..changes].iter().for_each(|one| change(&mut durable_names, one));
-        Fragile(Arc::new(Mutex::new(State { files, durable_names, ..State::default() })))
+        let store = self.store.clone();
+        Fragile(Arc::new(Mutex::new(State { files, durable_names, store, ..State::default() })))
     }
 }
 
@@ -310,12 +317,19 @@ fn blank() -> Blank<'static> {
 
 /// Files that are prepared when they are asked for.
 #[derive(Debug)]
-struct Prompt(Fragile);
+struct Prompt(Arc<Mutex<Stock<Fragile>>>);
+
+impl Prompt {
+    fn new(directory: Fragile) -> Self {
+        Self(Arc::new(Mutex::new(Stock::new(directory, SMALL, blank()))))
+    }
+}
 
 impl Supply<FragileFile> for Prompt {
     fn request(&mut self, index: u32) {
-        if self.0.find(&name(index)).is_none() {
-            let _ = prepare(&self.0, &SMALL, index, blank(), &|| false);
+        let mut stock = self.0.lock().unwrap();
+        if stock.directory.find(&name(index)).is_none() {
+            let _ = stock.prepare(index, &|| false);
         }
     }
 
@@ -323,10 +337,11 @@ impl Supply<FragileFile> for Prompt {
         true
     }
 
-    fn take(&mut self, index: u32) -> io::Result<FragileFile> {
-        match self.0.open(&name(index))? {
-            Some(file) => Ok(file),
-            None => prepare(&self.0, &SMALL, index, blank(), &|| false),
+    fn take(&mut self, index: u32) -> io::Result<Ready<FragileFile>> {
+        let mut stock = self.0.lock().unwrap();
+        match stock.directory.open(&name(index))? {
+            Some(file) => Ok(Ready { file, is_recycled: false }),
+            None => stock.prepare(index, &|| false),
         }
     }
 }
@@ -343,6 +358,8 @@ struct Direct {
 struct Shared {
     submitted: Vec<(u64, Vec<u8>, Note, KeepNote)>,
     writer: Option<Writer<Fragile, Prompt>>,
+    stock: Option<Arc<Mutex<Stock<Fragile>>>>,
+    checkpointed: Option<Checkpointed>,
 }
 
 impl Direct {
@@ -366,11 +383,53 @@ impl LogFile for Direct {
         self.reader.notes()
     }
 
-    fn settle(&mut self, doubtful: u64, length: u64) -> io::Result<()> {
-        self.reader.settle(doubtful, length)?;
-        self.shared.lock().unwrap().writer =
-            Some(self.reader.writer(Prompt(self.directory.clone()))?);
+    fn settle(&mut self, doubtful: u64, length: u64, until: u64) -> io::Result<()> {
+        self.reader.settle(doubtful, length, until)?;
+        let supply = Prompt::new(self.directory.clone());
+        let stock = Arc::clone(&supply.0);
+        stock.lock().unwrap().trim(self.reader.first())?;
+        let mut shared = self.shared.lock().unwrap();
+        shared.stock = Some(stock);
+        shared.writer = Some(self.reader.writer(supply)?);
         Ok(())
+    }
+
+    fn open_store(&mut self, _salt: u64) -> Result<(), StoreError> {
+        let mut state = self.directory.state();
+        if state.store.is_none() && self.reader.is_trimmed() {
+            return Err(StoreError::Gone);
+        }
+        state.store.get_or_insert_default();
+        Ok(())
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, StoreError> {
+        store::load(self.directory.state().store.as_ref().unwrap(), identity().salt)
+    }
+
+    fn read_stored(&self, record: &Record) -> Result<Vec<u8>, StoreError> {
+        store::read(self.directory.state().store.as_ref().unwrap(), record)
+    }
+
+    fn holds(&mut self, kept: u64, at: u64) -> bool {
+        self.reader.holds(kept, at)
+    }
+
+    fn checkpoint(&mut self, snapshot: Snapshot) {
+        let mut tables = self.directory.state().store.clone().unwrap();
+        let files = Files::new(self.directory.clone(), SMALL);
+        let read = |at, into: &mut [u8]| files.read_at(at, into);
+        let made = store::write(&mut tables, identity().salt, &snapshot, &read).unwrap();
+        let mut state = self.directory.state();
+        state.store = Some(tables);
+        state.remember();
+        self.shared.lock().unwrap().checkpointed = Some(made);
+    }
+
+    fn trim(&mut self, kept: u64) {
+        let first = self.reader.trim(kept);
+        let stock = self.shared.lock().unwrap().stock.clone().unwrap();
+        stock.lock().unwrap().trim(first).unwrap();
     }
 
     fn replace(&mut self, kept: u64, frame: &[u8], note: Note) -> io::Result<String> {
@@ -411,16 +470,17 @@ fn open(directory: &Fragile) -> Result<(Opened, Arc<Mutex<Shared>>), OpenError> 
     Ok((SegmentLog::open(direct, &identity())?, shared))
 }
 
-/// Returns the write number `index` of a run that starts with an epoch and its history, and the
+/// Returns the write after `before` of a run that starts with an epoch and its history, and the
 /// bytes of its record.
-fn write(index: usize, length: usize) -> (SegmentWrite, Vec<u8>) {
-    let lsn = index as u64 + 10;
-    match index {
+fn write(before: &[SegmentWrite], length: usize) -> (SegmentWrite, Vec<u8>) {
+    let lsn = before.len() as u64 + 10;
+    match before.len() {
         0 => (promise(1), Vec::new()),
         1 => (install(1, 0, 11), Vec::new()),
         _ => {
             let bytes = payload_of(lsn, length);
-            let previous = if index == 2 { 0 } else { lsn - 1 };
+            let last = before.iter().rev().find_map(|write| write.records.last());
+            let previous = last.map_or(0, |record| record.lsn.get());
             (append(1, &[record(lsn, previous, 1, &bytes)]), bytes)
         }
     }
@@ -434,10 +494,23 @@ impl Run {
 
     /// Submits one more frame, with a payload of `length` bytes.
     fn submit(&mut self, length: usize) {
-        let (write, payload) = write(self.writes.len(), length);
+        let (write, payload) = write(&self.writes, length);
         let payloads: Vec<&[u8]> = write.records.iter().map(|_| payload.as_slice()).collect();
         self.log.append(&write, &payloads).unwrap();
         self.writes.push(write);
+    }
+
+    /// Discards what is superseded, but for the last records, and makes a checkpoint.
+    fn checkpoint(&mut self) {
+        if let Some(base) = self.image.records().iter().rev().nth(2).map(|record| record.lsn) {
+            let write = collect(1, base.get());
+            self.log.append(&write, &[]).unwrap();
+            self.writes.push(write);
+            self.sync().unwrap();
+        }
+        self.log.checkpoint(&self.image);
+        let made = self.shared.lock().unwrap().checkpointed.take().unwrap();
+        self.log.checkpointed(made);
     }
 
     /// Writes what a node writes when it has been idle for a while.
@@ -474,7 +547,7 @@ impl Run {
 /// Checks that what a crash left is a state that the run went through, with all that was reported.
 fn assert_prefix(opened: &Opened, writes: &[SegmentWrite], reported: usize) {
     let (log, image, replay) = opened;
-    let frames = replay.frames as usize;
+    let frames = (replay.checkpoint + replay.frames) as usize;
     assert!(reported <= frames && frames <= writes.len(), "{reported} {frames}");
     let mut expected = SegmentImage::create(identity().group, identity().geometry).unwrap();
     writes[..frames].iter().for_each(|write| expected.apply(write).unwrap());
@@ -911,10 +984,202 @@ fn a_log_of_the_first_version_is_recognised() {
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
     file.write_at(0, &header).unwrap();
     let opened = open(&directory).map(|_| ());
-    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 5 };
+    let expected = format::HeaderError::UnsupportedVersion { found: 1, supported: 6 };
     assert!(matches!(opened, Err(OpenError::Header(error)) if error == expected));
     assert_eq!(directory.state().names().len(), 1);
     assert_eq!(directory.state().files[0].now(), header);
+}
+
+/// Returns a run of many overwrites with checkpoints, on a disk that remembers.
+fn overwritten(rounds: usize) -> Run {
+    let directory = Fragile::default();
+    directory.state().past = Some(Vec::new());
+    let mut run = Run::start(directory);
+    for round in 0..rounds {
+        for length in [300, 300, 200] {
+            run.submit(length);
+            run.keep = if round % 3 == 1 { Keep::NearAndFar } else { Keep::Near };
+            run.sync().unwrap();
+        }
+        if round % 2 == 1 {
+            run.checkpoint();
+        }
+    }
+    run
+}
+
+/// A crash at any point of a checkpoint, of what it trims, of a file that becomes another one and
+/// is written, must leave a log that opens and has everything that was reported durable.
+#[test]
+fn every_crash_around_checkpoints_leaves_all_that_was_reported() {
+    let run = overwritten(10);
+    let past = run.directory.state().past.take().unwrap();
+    let (mut crashes, mut recycled) = (0, 0);
+    for snapshot in &past {
+        let writes = snapshot.writes();
+        let mut check = |left: &Fragile| {
+            let (opened, _) = open(left).unwrap_or_else(|error| panic!("{error}"));
+            assert_prefix(&opened, &run.writes, snapshot.reported);
+            crashes += 1;
+        };
+        for changes in 0..=snapshot.changes.len() {
+            check(&snapshot.crash(|_| Kept::Nothing, changes));
+            check(&snapshot.crash(|_| Kept::Whole, changes));
+            for one in 0..writes {
+                check(&snapshot.crash(|number| Kept::by(number == one), changes));
+                check(&snapshot.crash(|number| Kept::by(number != one), changes));
+                check(
+                    &snapshot.crash(
+                        |number| if number == one { Kept::Half } else { Kept::Whole },
+                        changes,
+                    ),
+                );
+            }
+        }
+        recycled += usize::from(snapshot.changes.len() > 1);
+    }
+    assert!(past.len() > 100 && crashes > 1000, "{} states, {crashes} crashes", past.len());
+    assert!(recycled > 5, "{recycled} states in the middle of a new name");
+}
+
+/// Endless overwrites of a few pages must take no more space than a few files.
+#[test]
+fn a_log_of_overwrites_stays_small() {
+    let mut run = overwritten(4);
+    run.directory.state().past = None;
+    let mut most = 0;
+    for round in 0..100 {
+        for _ in 0..3 {
+            run.submit(300);
+            run.sync().unwrap();
+        }
+        if round % 2 == 1 {
+            run.checkpoint();
+        }
+        most = most.max(run.directory.state().names().len());
+    }
+    let last = SMALL.locate(run.log.bytes() - 1).index;
+    assert!(last > 200, "{last}");
+    assert!(most < 25, "{most} files");
+    let (opened, _) = open(&run.directory).unwrap();
+    assert_prefix(&opened, &run.writes, run.durable);
+    assert!(opened.2.frames < 20, "{} frames were replayed", opened.2.frames);
+}
+
+/// Without its store, a log that was trimmed is not served, and nothing is changed.
+#[test]
+fn a_lost_store_is_missed() {
+    let run = overwritten(8);
+    let lost = run.directory.fork();
+    lost.state().store = None;
+    let before = contents(&lost);
+    let direct = Direct::open(&lost).unwrap();
+    let opened = SegmentLog::open_or_replace(direct, &identity()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Store(StoreError::Gone))), "{opened:?}");
+    assert_eq!(contents(&lost), before);
+}
+
+/// As [`every_lost_file_is_missed`], for a log with a checkpoint.
+#[test]
+fn every_lost_file_after_a_checkpoint_is_missed() {
+    let mut run = overwritten(10);
+    run.directory.state().past = None;
+    let at = run.log.bytes();
+    for _ in 0..3 {
+        run.submit(400);
+        run.sync().unwrap();
+    }
+    run.mark();
+    let floor = Floor::of(&run.image);
+    let last_used = SMALL.locate(run.log.bytes() - 1).index;
+    let first_replayed = SMALL.locate(at).index;
+    let data = SMALL.data_bytes(0) as usize;
+    let cuts = [0, 1, data / 2].map(Loss::Cut);
+    let losses = [Loss::Another, Loss::Gone, Loss::Zeroed];
+    let mut outcomes = [0; 4];
+    let names = run.directory.state().names();
+    for (name, file) in names {
+        let index = index(name.as_ref()).unwrap();
+        for loss in losses.into_iter().chain(cuts) {
+            let lost = run.directory.fork();
+            lose(&lost, &name, file, loss);
+            let before = contents(&lost);
+            let opened = Direct::open(&lost).unwrap();
+            let opened = SegmentLog::open_or_replace(opened, &identity());
+            let context = format!("{name} {loss:?}: {:?}", opened.as_ref().map(|(.., r)| r));
+            match opened {
+                Ok((_, image, Replay { replaced: Some(_), .. })) => {
+                    assert!((first_replayed..last_used).contains(&index), "{context}");
+                    assert_eq!(image.floor(), Some(floor), "{context}");
+                    outcomes[0] += 1;
+                }
+                Ok(opened) => {
+                    // What is superfluous may go, but for the header, and what was never used.
+                    assert!(!(first_replayed..=last_used).contains(&index), "{context}");
+                    assert_prefix(&opened, &run.writes, run.durable);
+                    outcomes[1] += 1;
+                }
+                Err(OpenError::NotesLost | OpenError::PayloadsLost { .. }) => {
+                    assert_eq!(contents(&lost), before, "{context}");
+                    outcomes[2] += 1;
+                }
+                Err(OpenError::Header(_)) => {
+                    assert_eq!(index, 0, "{context}");
+                    outcomes[3] += 1;
+                }
+                Err(_) => panic!("{context}"),
+            }
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 1), "{outcomes:?}");
+}
+
+/// What a crash left behind the tail must be gone, though what is written next has just its size:
+/// the frame behind that would be taken for one that follows.
+#[test]
+fn what_lies_behind_the_tail_does_not_come_back() {
+    let directory = Fragile::default();
+    let mut run = Run::start(directory.clone());
+    for _ in 0..3 {
+        run.submit(300);
+        run.sync().unwrap();
+    }
+    let reported = run.durable;
+    // Two frames, of which a crash loses a part of the first one.
+    let first = run.log.bytes();
+    run.submit(300);
+    run.submit(300);
+    run.sync().unwrap();
+    let lost = run.writes.pop().unwrap();
+    let left = directory.fork();
+    for offset in first + 20..first + 150 {
+        let place = SMALL.locate(offset);
+        let file = left.find(&name(place.index)).unwrap();
+        left.state().files[file].durable[place.within as usize] = 0;
+    }
+    let (opened, shared) = open(&left).unwrap();
+    let (log, image, replay) = opened;
+    assert_eq!(replay.frames as usize, reported);
+    let writes = run.writes[..reported].to_vec();
+    let mut next = Run {
+        directory: left.clone(),
+        shared,
+        log,
+        image,
+        writes,
+        durable: reported,
+        keep: Keep::Near,
+    };
+    let mut other = run.writes[reported].clone();
+    other.records[0].cpl = false;
+    let payload = payload_of(other.records[0].lsn.get(), 300);
+    next.log.append(&other, &[&payload]).unwrap();
+    next.writes.push(other);
+    next.sync().unwrap();
+    let (opened, _) = open(&left).unwrap();
+    assert_prefix(&opened, &next.writes, reported + 1);
+    assert_eq!(opened.2.frames as usize, reported + 1);
+    assert!(!opened.1.holds(lost.records[0].lsn));
 }
 
 /// One life of a log: groups of frames by the lengths of their payloads, and then a crash.
@@ -926,6 +1191,8 @@ struct Life {
     /// Which of the writes that no sync covers it keeps.
     kept: u64,
     changes: prop::sample::Index,
+    /// After which groups there is a checkpoint.
+    checkpoints: u8,
 }
 
 fn lives() -> impl Strategy<Value = Vec<Life>> {
@@ -935,9 +1202,15 @@ fn lives() -> impl Strategy<Value = Vec<Life>> {
         any::<prop::sample::Index>(),
         any::<u64>(),
         any::<prop::sample::Index>(),
+        any::<u8>(),
     );
-    let life =
-        life.prop_map(|(groups, moment, kept, changes)| Life { groups, moment, kept, changes });
+    let life = life.prop_map(|(groups, moment, kept, changes, checkpoints)| Life {
+        groups,
+        moment,
+        kept,
+        changes,
+        checkpoints,
+    });
     proptest::collection::vec(life, 1..12)
 }
 
@@ -961,16 +1234,19 @@ proptest! {
             let (opened, shared) = open(&directory).unwrap();
             assert_prefix(&opened, &writes, reported);
             let (log, image, replay) = opened;
-            writes.truncate(replay.frames as usize);
+            writes.truncate((replay.checkpoint + replay.frames) as usize);
             let durable = writes.len();
             let keep = if number % 2 == 0 { Keep::Near } else { Keep::NearAndFar };
             let mut run =
                 Run { directory: directory.clone(), shared, log, image, writes, durable, keep };
             directory.state().reported = durable;
-            for group in &life.groups {
+            for (at, group) in life.groups.iter().enumerate() {
                 // Each life writes other bytes in the place of those that were lost.
                 group.iter().for_each(|length| run.submit(length + number));
                 run.sync().unwrap();
+                if life.checkpoints >> at & 1 == 1 {
+                    run.checkpoint();
+                }
             }
             writes = run.writes;
             let past = directory.state().past.take().unwrap();
