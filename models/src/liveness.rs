@@ -1,0 +1,565 @@
+//! The liveness properties, one file each: from every reachable state, once faults have healed, a
+//! fair schedule of the core leads to a goal within a number of steps that is pinned.
+//!
+//! A run depends only on what a heal leaves: the segments' durable states, and what the writers
+//! that go on know. It is made once for each distinct one of these up to the names of segments, so
+//! that the number of runs, and the worst of them, are the same in every exploration. [`survey`]
+//! explores a configuration and judges its states; it also asks of every state whether a goal can
+//! still be reached within the budgets.
+
+use std::collections::{BTreeMap, HashMap};
+
+use quorate_core::id::{PgId, Position, SegmentSet};
+use quorate_core::rules::Rules;
+use quorate_core::writer::PhaseName;
+
+use crate::intern::combine;
+use crate::step::{as_u8, position_of};
+use crate::world::{GROUPS, State, World};
+
+pub mod copies;
+pub mod opening;
+mod quorums;
+pub mod readable;
+mod schedule;
+pub mod survey;
+pub mod writes;
+
+use schedule::{Desk, Ends, Fair, Waiting};
+
+/// A liveness property, by its name in ARCHITECTURE.md.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Liveness {
+    /// L1: with a write quorum, writes finish.
+    Writes,
+    /// L2: with a read quorum, what is acknowledged can be read, or the recovery point found.
+    Readable,
+    /// L3: a group returns to as many full copies as it had.
+    Copies,
+    /// L4: when recoveries stop, one writer opens.
+    Opening,
+}
+
+impl Liveness {
+    /// All properties, by their number in the protocol.
+    pub const ALL: [Self; 4] = [Self::Writes, Self::Readable, Self::Copies, Self::Opening];
+
+    /// Returns the property's name and its number in the protocol.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Writes => "L1 writes",
+            Self::Readable => "L2 readable",
+            Self::Copies => "L3 copies",
+            Self::Opening => "L4 opening",
+        }
+    }
+}
+
+/// A run that got stuck.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stuck {
+    /// The property.
+    pub property: Liveness,
+    /// Who goes on after the faults.
+    pub scenario: &'static str,
+    /// What the run waited for.
+    pub waiting: &'static str,
+    /// By group: the segments that take no part, as bits by position.
+    pub unreachable: Vec<u8>,
+}
+
+/// What the runs so far have found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Distinct runs.
+    pub runs: usize,
+    /// By property, in the order of [`Liveness::ALL`]: the most steps that a run needed.
+    pub worst: [u32; 4],
+    /// States of which less is demanded, by the reason.
+    pub excused: BTreeMap<&'static str, usize>,
+}
+
+/// A history takes no further recovery: who has the volume open keeps it (edge 74).
+pub const HISTORY_FULL: &str = "the history takes no further recovery";
+/// More disks are lost than a write quorum can do without: an operator forces the volume open.
+pub const NO_WRITE_QUORUM: &str = "no write quorum is left";
+
+type Reach = [SegmentSet; GROUPS];
+type Reason = Option<&'static str>;
+type Costs = [u32; 4];
+
+/// Judges states, and remembers the runs.
+#[derive(Debug)]
+pub struct Judge<'w, R: Rules> {
+    world: &'w World<R>,
+    desk: Desk,
+    /// By what goes on: the verdict about all runs from there.
+    judged: HashMap<u64, Result<Reason, Stuck>>,
+    /// By what goes on and who takes part: the runs made.
+    made: HashMap<u64, Result<(), (Liveness, Waiting)>>,
+    tally: Tally,
+}
+
+/// The segments of a state in the eyes of those who go on.
+struct View {
+    /// By group and position: equal for segments that can be exchanged.
+    keys: [Vec<u64>; GROUPS],
+    order: [Vec<u8>; GROUPS],
+    /// Of everything beside the segments.
+    rest: u64,
+}
+
+/// Who goes on after the faults.
+#[derive(Clone, Copy, Debug)]
+enum Scenario {
+    /// The writer with this number, alone.
+    GoesOn(usize),
+    /// A new writer, alone.
+    TakesOver,
+    /// A new writer, while all others go on.
+    TakesOverFromAll,
+}
+
+impl Scenario {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::GoesOn(_) => "the writer that there is goes on",
+            Self::TakesOver => "a new writer takes over",
+            Self::TakesOverFromAll => "a new writer takes over, the others go on",
+        }
+    }
+
+    const fn is_alone(self) -> bool {
+        matches!(self, Self::TakesOver)
+    }
+
+    const fn code(self) -> u64 {
+        match self {
+            Self::GoesOn(_) => 1,
+            Self::TakesOver => 2,
+            Self::TakesOverFromAll => 3,
+        }
+    }
+}
+
+impl<'w, R: Rules> Judge<'w, R> {
+    /// Returns a judge of the states of `world`.
+    #[must_use]
+    pub fn new(world: &'w World<R>) -> Self {
+        let (judged, made) = (HashMap::new(), HashMap::new());
+        Self { world, desk: Desk::new(), judged, made, tally: Tally::default() }
+    }
+
+    /// Returns what was found so far.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Judges one state.
+    ///
+    /// # Errors
+    /// The run that gets stuck.
+    pub fn judge(&mut self, state: &State) -> Result<(), Stuck> {
+        let quiet = self.desk.quiet(self.world, state);
+        let mut reasons = [None; 2];
+        if let Some(last) = usize::from(state.budget.writers).checked_sub(1) {
+            reasons[0] = self.goes_on(&quiet, last)?;
+        }
+        reasons[1] = self.of(&quiet, Scenario::TakesOver)?;
+        self.of(&quiet, Scenario::TakesOverFromAll)?;
+        reasons.sort_unstable();
+        let [first, second] = reasons;
+        for reason in first.into_iter().chain(second.filter(|_| first != second)) {
+            *self.tally.excused.entry(reason).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// The highest writer goes on; if the history takes no recovery, the one below it.
+    fn goes_on(&mut self, quiet: &State, mut number: usize) -> Result<Reason, Stuck> {
+        let is_full = quorums::is_full(self.world, quiet);
+        let mut reason = None;
+        loop {
+            match self.of(quiet, Scenario::GoesOn(number)) {
+                Ok(found) => return Ok(reason.or(found)),
+                Err(stuck) if !is_full || number == 0 => return Err(stuck),
+                Err(_) => {
+                    reason = Some(HISTORY_FULL);
+                    number = number.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    fn of(&mut self, quiet: &State, scenario: Scenario) -> Result<Reason, Stuck> {
+        let view = self.view(quiet, scenario);
+        let key = view.key(scenario, &[SegmentSet::from_bits(u8::MAX); GROUPS], 0);
+        if let Some(known) = self.judged.get(&key) {
+            return known.clone();
+        }
+        let verdict = self.runs(quiet, &view, scenario);
+        self.judged.insert(key, verdict.clone());
+        verdict
+    }
+
+    fn runs(&mut self, quiet: &State, view: &View, scenario: Scenario) -> Result<Reason, Stuck> {
+        let is_new = !matches!(scenario, Scenario::GoesOn(_));
+        if is_new && quorums::is_full(self.world, quiet) {
+            return Ok(Some(HISTORY_FULL));
+        }
+        let all = quorums::everyone(self.world);
+        let reason = (!quorums::writes(self.world, quiet, &all)).then_some(NO_WRITE_QUORUM);
+        if reason.is_none() {
+            let then = if scenario.is_alone() { Then::Restore } else { Then::Converge };
+            self.run(quiet, view, scenario, all, 1, |fair, costs| {
+                open(fair, Liveness::Opening)?;
+                let ends = end(fair, Liveness::Opening, then, &[])?;
+                note(costs, Liveness::Opening, ends.written);
+                if then == Then::Restore {
+                    note(costs, Liveness::Copies, ends.whole);
+                }
+                Ok(())
+            })?;
+        }
+        // A recovery that counted on somebody who is gone is repeated under a higher epoch
+        // (protocol: recovery, step 4): by the new writer.
+        let is_open =
+            |number| self.world.writers.get(quiet.writer(number)).phase == PhaseName::Open;
+        match scenario {
+            Scenario::TakesOver => {}
+            Scenario::GoesOn(number) if is_open(number) => {}
+            Scenario::GoesOn(_) | Scenario::TakesOverFromAll => return Ok(reason),
+        }
+        for reach in self.smallest(view, |reach| quorums::writes(self.world, quiet, reach)) {
+            self.run(quiet, view, scenario, reach, 2, |fair, costs| {
+                let then = if scenario.is_alone() { Then::Restore } else { Then::Write };
+                open(fair, Liveness::Writes)?;
+                let ends = end(fair, Liveness::Writes, then, &[])?;
+                note(costs, Liveness::Writes, ends.written);
+                if then == Then::Restore {
+                    note(costs, Liveness::Copies, ends.whole);
+                }
+                Ok(())
+            })?;
+        }
+        for reach in self.smallest(view, |reach| quorums::reads(self.world, quiet, reach)) {
+            self.with_a_read_quorum(quiet, view, scenario, reach)?;
+        }
+        Ok(reason)
+    }
+
+    fn with_a_read_quorum(
+        &mut self,
+        quiet: &State,
+        view: &View,
+        scenario: Scenario,
+        reach: Reach,
+    ) -> Result<(), Stuck> {
+        if matches!(scenario, Scenario::GoesOn(_)) {
+            return self.run(quiet, view, scenario, reach, 3, |fair, costs| {
+                readable::read_all(fair).map_err(|waiting| (Liveness::Readable, waiting))?;
+                note(costs, Liveness::Readable, fair.steps);
+                Ok(())
+            });
+        }
+        if quorums::writes(self.world, quiet, &reach) {
+            return Ok(());
+        }
+        self.run(quiet, view, scenario, reach, 4, |fair, costs| {
+            readable::seal(fair).map_err(|waiting| (Liveness::Readable, waiting))?;
+            note(costs, Liveness::Readable, fair.steps);
+            Ok(())
+        })?;
+        for back in self.returns(quiet, view, reach) {
+            self.run_with(quiet, view, scenario, reach, Some(back), 5, |fair, costs| {
+                readable::seal(fair).map_err(|waiting| (Liveness::Readable, waiting))?;
+                for (group, back) in (0u8..).zip(back) {
+                    back.iter().for_each(|at| fair.reconnect(group, as_u8(at.index())));
+                }
+                open(fair, Liveness::Copies)?;
+                let ends = end(fair, Liveness::Copies, Then::Restore, &[])?;
+                note(costs, Liveness::Copies, ends.whole);
+                Ok(())
+            })?;
+        }
+        let forced = quorums::forced(self.world, quiet, &reach);
+        self.run(quiet, view, scenario, reach, 6, |fair, costs| {
+            fair.stop();
+            fair.force(&forced);
+            open(fair, Liveness::Copies)?;
+            let burnt: Vec<SegmentSet> = forced.iter().map(|(_, lost)| *lost).collect();
+            let ends = end(fair, Liveness::Copies, Then::Restore, &burnt)?;
+            note(costs, Liveness::Copies, ends.whole);
+            Ok(())
+        })
+    }
+
+    /// Makes one run, if it hasn't been made.
+    fn run(
+        &mut self,
+        quiet: &State,
+        view: &View,
+        scenario: Scenario,
+        reach: Reach,
+        kind: u64,
+        goal: impl FnOnce(&mut Fair<'_, R>, &mut Costs) -> Result<(), (Liveness, Waiting)>,
+    ) -> Result<(), Stuck> {
+        self.run_with(quiet, view, scenario, reach, None, kind, goal)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of them name the run")]
+    fn run_with(
+        &mut self,
+        quiet: &State,
+        view: &View,
+        scenario: Scenario,
+        reach: Reach,
+        back: Option<Reach>,
+        kind: u64,
+        goal: impl FnOnce(&mut Fair<'_, R>, &mut Costs) -> Result<(), (Liveness, Waiting)>,
+    ) -> Result<(), Stuck> {
+        let returning = back.unwrap_or([SegmentSet::EMPTY; GROUPS]);
+        let key = combine(view.key(scenario, &reach, kind), view.key(scenario, &returning, kind));
+        let stuck = |(property, waiting)| {
+            let all = quorums::everyone(self.world);
+            let gone = all.iter().zip(&reach).map(|(all, reach)| all.without(*reach).bits());
+            let unreachable = gone.take(self.world.groups()).collect();
+            Stuck { property, scenario: scenario.name(), waiting, unreachable }
+        };
+        if let Some(known) = self.made.get(&key) {
+            return known.map_err(stuck);
+        }
+        let mut fair = Fair::new(self.world, &self.desk, quiet, view.order.clone(), reach);
+        match scenario {
+            Scenario::GoesOn(number) => fair.go_on(quiet.writer(number)),
+            Scenario::TakesOver => fair.take_over(),
+            Scenario::TakesOverFromAll => {
+                for number in 0..usize::from(quiet.budget.writers) {
+                    fair.go_on(quiet.writer(number));
+                }
+                fair.take_over();
+            }
+        }
+        let mut costs = Costs::default();
+        let result = goal(&mut fair, &mut costs);
+        let verdict = result.map_err(stuck);
+        self.made.insert(key, result);
+        self.tally.runs += 1;
+        for (worst, cost) in self.tally.worst.iter_mut().zip(costs) {
+            *worst = (*worst).max(cost);
+        }
+        verdict
+    }
+
+    fn view(&self, quiet: &State, scenario: Scenario) -> View {
+        let world = self.world;
+        let mut view = View { keys: Default::default(), order: Default::default(), rest: 0 };
+        let known: Vec<u32> = match scenario {
+            Scenario::GoesOn(number) => vec![quiet.writer(number)],
+            Scenario::TakesOver => Vec::new(),
+            Scenario::TakesOverFromAll => {
+                (0..usize::from(quiet.budget.writers)).map(|number| quiet.writer(number)).collect()
+            }
+        };
+        for writer in &known {
+            view.rest = combine(view.rest, world.writers.get(*writer).rest);
+        }
+        for group in 0..world.groups() {
+            let key = |position: usize| {
+                let slot = quiet.slot(world.slot_index(group, position));
+                let role = world.configuration.roles.get(position).copied().unwrap_or(0);
+                let mut key = combine(world.slots.hash(slot), u64::from(role));
+                for writer in &known {
+                    let columns = world.writers.get(*writer).columns.get(group);
+                    let column = columns.and_then(|columns| columns.get(position));
+                    key = combine(key, column.copied().unwrap_or(0));
+                }
+                key
+            };
+            let keys: Vec<u64> = (0..world.members()).map(key).collect();
+            let mut order: Vec<u8> = (0..as_u8(world.members())).collect();
+            order.sort_by_key(|position| keys.get(usize::from(*position)));
+            if let (Some(known), Some(served)) =
+                (view.keys.get_mut(group), view.order.get_mut(group))
+            {
+                (*known, *served) = (keys, order);
+            }
+        }
+        view
+    }
+
+    /// Returns one of all smallest sets that satisfy `is_enough`, for each that can't be told from
+    /// others by exchanging segments.
+    fn smallest(&self, view: &View, is_enough: impl Fn(&Reach) -> bool) -> Vec<Reach> {
+        let all = quorums::everyone(self.world);
+        let of_group = |group: usize| {
+            let mut found: Vec<(u64, SegmentSet)> = Vec::new();
+            let with = |set: SegmentSet| {
+                let mut reach = all;
+                if let Some(of_group) = reach.get_mut(group) {
+                    *of_group = set;
+                }
+                is_enough(&reach)
+            };
+            let everybody = all.get(group).copied().unwrap_or(SegmentSet::EMPTY);
+            for bits in 0..=everybody.bits() {
+                let set = SegmentSet::from_bits(bits);
+                if !with(set) || set.iter().any(|one| with(set.without(SegmentSet::only(one)))) {
+                    continue;
+                }
+                let key = view.group_key(group, set);
+                if !found.iter().any(|(known, _)| *known == key) {
+                    found.push((key, set));
+                }
+            }
+            found
+        };
+        let mut reaches = vec![all];
+        for group in 0..self.world.groups() {
+            let sets = of_group(group);
+            let product = reaches.iter().flat_map(|reach| {
+                sets.iter().map(move |(_, set)| {
+                    let mut reach = *reach;
+                    if let Some(of_group) = reach.get_mut(group) {
+                        *of_group = *set;
+                    }
+                    reach
+                })
+            });
+            reaches = product.collect();
+        }
+        reaches
+    }
+
+    /// Returns who may come back so that a write quorum is there: one of each kind first, and more
+    /// if that isn't enough.
+    fn returns(&self, quiet: &State, view: &View, reach: Reach) -> Vec<Reach> {
+        let gone: Vec<(usize, Position)> = (0..self.world.groups())
+            .flat_map(|group| {
+                let order = view.order.get(group).into_iter().flatten();
+                order.map(move |position| (group, position_of(*position)))
+            })
+            .filter(|(group, position)| {
+                reach.get(*group).is_some_and(|reach| !reach.contains(*position))
+            })
+            .collect();
+        let mut returns: Vec<Reach> = Vec::new();
+        for first in 0..gone.len() {
+            let mut back = [SegmentSet::EMPTY; GROUPS];
+            for (group, position) in gone.iter().cycle().skip(first).take(gone.len()) {
+                let mut reached = reach;
+                reached.iter_mut().zip(back).for_each(|(reach, back)| *reach = reach.or(back));
+                if quorums::writes(self.world, quiet, &reached) {
+                    if !returns.contains(&back) {
+                        returns.push(back);
+                    }
+                    break;
+                }
+                if let Some(of_group) = back.get_mut(*group) {
+                    of_group.insert(*position);
+                }
+            }
+        }
+        returns
+    }
+}
+
+/// What is demanded once a writer has opened and a new write is durable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// No more.
+    Write,
+    /// Every member that takes part has it.
+    Converge,
+    /// Every group is whole.
+    Restore,
+}
+
+fn open<R: Rules>(fair: &mut Fair<'_, R>, property: Liveness) -> Result<(), (Liveness, Waiting)> {
+    fair.until("no writer opens", Fair::is_open).map_err(|waiting| (property, waiting))
+}
+
+/// Runs from an opening to the goal, once for each distinct state of a run. What fails before a new
+/// write is durable breaks `property`.
+fn end<R: Rules>(
+    fair: &mut Fair<'_, R>,
+    property: Liveness,
+    then: Then,
+    burnt: &[SegmentSet],
+) -> Result<Ends, (Liveness, Waiting)> {
+    let opened = fair.steps;
+    let mut name = combine(fair.settle_order(), (then as u64) << 8 | property as u64);
+    for lost in burnt {
+        name = combine(name, u64::from(lost.bits()));
+    }
+    let ends = fair.desk.ends.get_or(name, || {
+        writes::finish(fair).map_err(|waiting| (property, waiting))?;
+        let written = fair.steps - opened;
+        match then {
+            Then::Write => {}
+            Then::Converge => {
+                opening::converge(fair).map_err(|waiting| (Liveness::Opening, waiting))?;
+            }
+            Then::Restore => {
+                copies::restore(fair, burnt).map_err(|waiting| (Liveness::Copies, waiting))?;
+            }
+        }
+        Ok(Ends { written, whole: fair.steps - opened })
+    })?;
+    Ok(Ends { written: opened + ends.written, whole: opened + ends.whole })
+}
+
+fn note(costs: &mut Costs, property: Liveness, steps: u32) {
+    if let Some(cost) = costs.get_mut(property as usize) {
+        *cost = steps;
+    }
+}
+
+/// Returns the members of a group that take part, by the disks that the last writer knows.
+fn live_members<R: Rules>(fair: &Fair<'_, R>, group: usize) -> SegmentSet {
+    let id = (0..).map(PgId::new).nth(group).unwrap_or_default();
+    let mut live = SegmentSet::EMPTY;
+    let membership = fair.machine().and_then(|machine| machine.membership(id));
+    let Some(membership) = membership else { return live };
+    let members = membership.quorums().members();
+    for (position, segment) in fair.segments(group) {
+        let position = position_of(position);
+        let is_known = membership.knows(position, segment.durable().incarnation());
+        if is_known && members.contains(position) {
+            live.insert(position);
+        }
+    }
+    live
+}
+
+impl View {
+    /// Names a run: equal for those that differ in the names of segments only.
+    fn key(&self, scenario: Scenario, reach: &Reach, kind: u64) -> u64 {
+        let mut key = combine(combine(self.rest, scenario.code()), kind);
+        for (group, reach) in reach.iter().enumerate() {
+            key = combine(key, self.group_key(group, *reach));
+        }
+        key
+    }
+
+    fn group_key(&self, group: usize, reach: SegmentSet) -> u64 {
+        let keys = self.keys.get(group).into_iter().flatten();
+        let is_there = |position| reach.contains(position_of(as_u8(position)));
+        let mut keys: Vec<u64> = keys
+            .enumerate()
+            .map(|(position, key)| combine(*key, u64::from(is_there(position))))
+            .collect();
+        keys.sort_unstable();
+        keys.into_iter().fold(0, combine)
+    }
+}
+
+/// Returns why a state may be one from which no goal can be reached.
+fn excuse<R: Rules>(world: &World<R>, state: &State) -> Reason {
+    if quorums::is_full(world, state) {
+        return Some(HISTORY_FULL);
+    }
+    (!quorums::writes(world, state, &quorums::everyone(world))).then_some(NO_WRITE_QUORUM)
+}
