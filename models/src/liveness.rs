@@ -103,8 +103,9 @@ pub struct Judge<'w, R: Rules> {
 
 /// The segments of a state in the eyes of those who go on.
 struct View {
-    /// By group and position: equal for segments that can be exchanged.
-    keys: [Vec<u64>; GROUPS],
+    /// By group and position: equal for segments that can be exchanged; first where they are gone,
+    /// then where they take part.
+    keys: [Vec<[u64; 2]>; GROUPS],
     order: [Vec<u8>; GROUPS],
     /// Of everything beside the segments.
     rest: u64,
@@ -157,21 +158,19 @@ impl<'w, R: Rules> Judge<'w, R> {
         &self.tally
     }
 
-    /// Judges one state.
+    /// Judges one state: with a new writer, and, if `has_writers`, with those that there are.
     ///
     /// # Errors
     /// The run that gets stuck.
-    pub fn judge(&mut self, state: &State) -> Result<(), Stuck> {
+    pub fn judge(&mut self, state: &State, has_writers: bool) -> Result<(), Stuck> {
         let quiet = self.desk.quiet(self.world, state);
-        let mut reasons = [None; 2];
-        if let Some(last) = usize::from(state.budget.writers).checked_sub(1) {
-            reasons[0] = self.goes_on(&quiet, last)?;
+        let mut reason = self.of(&quiet, Scenario::TakesOver)?;
+        if has_writers && let Some(last) = usize::from(state.budget.writers).checked_sub(1) {
+            let of_writer = self.goes_on(&quiet, last)?;
+            reason = reason.or(of_writer);
+            self.of(&quiet, Scenario::TakesOverFromAll)?;
         }
-        reasons[1] = self.of(&quiet, Scenario::TakesOver)?;
-        self.of(&quiet, Scenario::TakesOverFromAll)?;
-        reasons.sort_unstable();
-        let [first, second] = reasons;
-        for reason in first.into_iter().chain(second.filter(|_| first != second)) {
+        if let Some(reason) = reason {
             *self.tally.excused.entry(reason).or_default() += 1;
         }
         Ok(())
@@ -367,20 +366,23 @@ impl<'w, R: Rules> Judge<'w, R> {
             view.rest = combine(view.rest, world.writers.get(*writer).rest);
         }
         for group in 0..world.groups() {
-            let key = |position: usize| {
+            let keys = |position: usize| {
                 let slot = quiet.slot(world.slot_index(group, position));
                 let role = world.configuration.roles.get(position).copied().unwrap_or(0);
-                let mut key = combine(world.slots.hash(slot), u64::from(role));
+                let disk = world.slots.get(slot).slot.segment.durable().incarnation().get();
+                let gone = u64::from(disk) << 8 | u64::from(role);
+                // Of who is gone, nothing else matters but what others know of it.
+                let mut keys = [gone, combine(world.slots.hash(slot), gone)];
                 for writer in &known {
                     let columns = world.writers.get(*writer).columns.get(group);
                     let column = columns.and_then(|columns| columns.get(position));
-                    key = combine(key, column.copied().unwrap_or(0));
+                    keys = keys.map(|key| combine(key, column.copied().unwrap_or(0)));
                 }
-                key
+                keys
             };
-            let keys: Vec<u64> = (0..world.members()).map(key).collect();
+            let keys: Vec<[u64; 2]> = (0..world.members()).map(keys).collect();
             let mut order: Vec<u8> = (0..as_u8(world.members())).collect();
-            order.sort_by_key(|position| keys.get(usize::from(*position)));
+            order.sort_by_key(|position| keys.get(usize::from(*position)).map(|[_, there]| there));
             if let (Some(known), Some(served)) =
                 (view.keys.get_mut(group), view.order.get_mut(group))
             {
@@ -546,10 +548,12 @@ impl View {
 
     fn group_key(&self, group: usize, reach: SegmentSet) -> u64 {
         let keys = self.keys.get(group).into_iter().flatten();
-        let is_there = |position| reach.contains(position_of(as_u8(position)));
         let mut keys: Vec<u64> = keys
             .enumerate()
-            .map(|(position, key)| combine(*key, u64::from(is_there(position))))
+            .map(|(position, [gone, there])| {
+                let is_there = reach.contains(position_of(as_u8(position)));
+                combine(if is_there { *there } else { *gone }, u64::from(is_there))
+            })
             .collect();
         keys.sort_unstable();
         keys.into_iter().fold(0, combine)

@@ -24,7 +24,7 @@ pub struct Survey {
     pub unique_states: usize,
     /// Steps, each from a distinct state.
     pub transitions: usize,
-    /// States that were judged.
+    /// States that were judged with the writers that there are; with a new one all were.
     pub judged: usize,
     /// The runs from them.
     pub tally: Tally,
@@ -49,8 +49,9 @@ pub struct Progress {
 
 type Numbers = HashMap<u64, u32, BuildHasherDefault<NoHashHasher<u64>>>;
 
-/// Explores `configuration` under `rules` and judges one state in `one_in`, chosen by its
-/// fingerprint. `watch` is called now and then.
+/// Explores `configuration` under `rules` and judges every state: all with a new writer, and one in
+/// `one_in`, chosen by its fingerprint, with the writers that there are. `watch` is called now and
+/// then.
 pub fn survey<R: Rules>(
     configuration: &Configuration,
     rules: R,
@@ -71,9 +72,10 @@ pub fn survey<R: Rules>(
     let mut actions = Vec::new();
     let mut from = 0u32;
     while let Some(state) = queue.pop_front() {
-        if state.canonical.is_multiple_of(one_in) && state.flaw.is_none() {
-            judged += 1;
-            if let Err(found) = judge.judge(&state) {
+        if state.flaw.is_none() {
+            let has_writers = state.canonical.is_multiple_of(one_in);
+            judged += usize::from(has_writers);
+            if let Err(found) = judge.judge(&state, has_writers) {
                 stuck = Some((found, graph.path(&world, from)));
                 break;
             }
@@ -197,6 +199,8 @@ impl Graph {
     }
 }
 
+/// Within the budgets of this configuration nobody copies records from one segment to another.
+pub const NO_GOSSIP: &str = "segments don't pull here";
 /// A state from which no goal can be reached, and nobody knows why: none may be.
 pub const UNKNOWN: &str = "for no reason that is known";
 
@@ -213,5 +217,7 @@ fn excuse<R: Rules>(world: &World<R>, state: &State) -> Option<&'static str> {
     if state.flaw.is_some() {
         return Some("a property is broken");
     }
-    super::excuse(world, state)
+    // Without gossip nobody copies what a recovery has adopted; L4 is judged with gossip.
+    let has_gossip = world.configuration.gossip;
+    super::excuse(world, state).or((!has_gossip).then_some(NO_GOSSIP))
 }
