@@ -81,9 +81,13 @@ pub struct Tally {
 }
 
 /// A history takes no further recovery: who has the volume open keeps it (edge 74).
-pub const HISTORY_FULL: &str = "the history takes no further recovery";
+pub const HISTORY_FULL: &str = "the history is full";
 /// More disks are lost than a write quorum can do without: an operator forces the volume open.
 pub const NO_WRITE_QUORUM: &str = "no write quorum is left";
+
+/// Whoever held what the highest writer adopted has lost it: it is to recover again, under a higher
+/// epoch (protocol: recovery, step 4).
+pub const ORPHANED: &str = "an adopted record is lost";
 
 type Reach = [SegmentSet; GROUPS];
 type Reason = Option<&'static str>;
@@ -116,6 +120,8 @@ struct View {
 enum Scenario {
     /// The writer with this number, alone.
     GoesOn(usize),
+    /// An operator forces a new writer to open, alone.
+    Forced,
     /// A new writer, alone.
     TakesOver,
     /// A new writer, while all others go on.
@@ -126,6 +132,7 @@ impl Scenario {
     const fn name(self) -> &'static str {
         match self {
             Self::GoesOn(_) => "the writer that there is goes on",
+            Self::Forced => "an operator forces the volume open",
             Self::TakesOver => "a new writer takes over",
             Self::TakesOverFromAll => "a new writer takes over, the others go on",
         }
@@ -140,6 +147,7 @@ impl Scenario {
             Self::GoesOn(_) => 1,
             Self::TakesOver => 2,
             Self::TakesOverFromAll => 3,
+            Self::Forced => 4,
         }
     }
 }
@@ -178,7 +186,7 @@ impl<'w, R: Rules> Judge<'w, R> {
 
     /// The highest writer goes on; if the history takes no recovery, the one below it.
     fn goes_on(&mut self, quiet: &State, mut number: usize) -> Result<Reason, Stuck> {
-        let is_full = quorums::is_full(self.world, quiet);
+        let is_full = quorums::is_full(self.world, quiet, 1);
         let mut reason = None;
         loop {
             match self.of(quiet, Scenario::GoesOn(number)) {
@@ -205,7 +213,8 @@ impl<'w, R: Rules> Judge<'w, R> {
 
     fn runs(&mut self, quiet: &State, view: &View, scenario: Scenario) -> Result<Reason, Stuck> {
         let is_new = !matches!(scenario, Scenario::GoesOn(_));
-        if is_new && quorums::is_full(self.world, quiet) {
+        // A new writer may need a second epoch.
+        if is_new && quorums::is_full(self.world, quiet, 2) {
             return Ok(Some(HISTORY_FULL));
         }
         let all = quorums::everyone(self.world);
@@ -213,7 +222,14 @@ impl<'w, R: Rules> Judge<'w, R> {
         if reason.is_none() {
             let then = if scenario.is_alone() { Then::Restore } else { Then::Converge };
             self.run(quiet, view, scenario, all, 1, |fair, costs| {
-                open(fair, Liveness::Opening)?;
+                if let Err(stuck) = open(fair, Liveness::Opening) {
+                    if !fair.is_orphaned() {
+                        return Err(stuck);
+                    }
+                    fair.stop();
+                    fair.take_over();
+                    open(fair, Liveness::Opening)?;
+                }
                 let ends = end(fair, Liveness::Opening, then, &[])?;
                 note(costs, Liveness::Opening, ends.written);
                 if then == Then::Restore {
@@ -229,9 +245,14 @@ impl<'w, R: Rules> Judge<'w, R> {
         match scenario {
             Scenario::TakesOver => {}
             Scenario::GoesOn(number) if is_open(number) => {}
-            Scenario::GoesOn(_) | Scenario::TakesOverFromAll => return Ok(reason),
+            Scenario::Forced | Scenario::GoesOn(_) | Scenario::TakesOverFromAll => {
+                return Ok(reason);
+            }
         }
-        for reach in self.smallest(view, |reach| quorums::writes(self.world, quiet, reach)) {
+        let is_enough = |reach: &Reach| {
+            quorums::writes(self.world, quiet, reach) && self.has_own_quorum(quiet, scenario, reach)
+        };
+        for reach in self.smallest(view, is_enough) {
             self.run(quiet, view, scenario, reach, 2, |fair, costs| {
                 let then = if scenario.is_alone() { Then::Restore } else { Then::Write };
                 open(fair, Liveness::Writes)?;
@@ -247,6 +268,19 @@ impl<'w, R: Rules> Judge<'w, R> {
             self.with_a_read_quorum(quiet, view, scenario, reach)?;
         }
         Ok(reason)
+    }
+
+    /// Returns whether the writer that goes on has a write quorum of what it has proposed.
+    fn has_own_quorum(&self, quiet: &State, scenario: Scenario, reach: &Reach) -> bool {
+        let Scenario::GoesOn(number) = scenario else { return true };
+        let machine = &self.world.writers.get(quiet.writer(number)).machine;
+        (0..self.world.groups()).all(|group| {
+            let id = (0..).map(PgId::new).nth(group).unwrap_or_default();
+            machine.membership(id).is_none_or(|own| {
+                let (there, _) = quorums::there(self.world, quiet, reach, group, own);
+                own.quorums().writes(there, 0) && own.before().writes(there, 0)
+            })
+        })
     }
 
     fn with_a_read_quorum(
@@ -284,8 +318,7 @@ impl<'w, R: Rules> Judge<'w, R> {
             })?;
         }
         let forced = quorums::forced(self.world, quiet, &reach);
-        self.run(quiet, view, scenario, reach, 6, |fair, costs| {
-            fair.stop();
+        self.run(quiet, view, Scenario::Forced, reach, 6, |fair, costs| {
             fair.force(&forced);
             open(fair, Liveness::Copies)?;
             let burnt: Vec<SegmentSet> = forced.iter().map(|(_, lost)| *lost).collect();
@@ -333,6 +366,7 @@ impl<'w, R: Rules> Judge<'w, R> {
         let mut fair = Fair::new(self.world, &self.desk, quiet, view.order.clone(), reach);
         match scenario {
             Scenario::GoesOn(number) => fair.go_on(quiet.writer(number)),
+            Scenario::Forced => {}
             Scenario::TakesOver => fair.take_over(),
             Scenario::TakesOverFromAll => {
                 for number in 0..usize::from(quiet.budget.writers) {
@@ -357,7 +391,7 @@ impl<'w, R: Rules> Judge<'w, R> {
         let mut view = View { keys: Default::default(), order: Default::default(), rest: 0 };
         let known: Vec<u32> = match scenario {
             Scenario::GoesOn(number) => vec![quiet.writer(number)],
-            Scenario::TakesOver => Vec::new(),
+            Scenario::Forced | Scenario::TakesOver => Vec::new(),
             Scenario::TakesOverFromAll => {
                 (0..usize::from(quiet.budget.writers)).map(|number| quiet.writer(number)).collect()
             }
@@ -418,21 +452,17 @@ impl<'w, R: Rules> Judge<'w, R> {
             }
             found
         };
-        let mut reaches = vec![all];
-        for group in 0..self.world.groups() {
-            let sets = of_group(group);
-            let product = reaches.iter().flat_map(|reach| {
-                sets.iter().map(move |(_, set)| {
-                    let mut reach = *reach;
-                    if let Some(of_group) = reach.get_mut(group) {
-                        *of_group = *set;
-                    }
-                    reach
-                })
-            });
-            reaches = product.collect();
-        }
-        reaches
+        // Of two groups, each of one's sets once, beside one of the other's.
+        let sets: Vec<_> = (0..self.world.groups()).map(of_group).collect();
+        let count = sets.iter().map(Vec::len).max().unwrap_or(0);
+        let nth = |number: usize| {
+            let mut reach = [SegmentSet::EMPTY; GROUPS];
+            for (of_group, sets) in reach.iter_mut().zip(&sets) {
+                *of_group = sets.get(number.checked_rem(sets.len())?)?.1;
+            }
+            Some(reach)
+        };
+        (0..count).filter_map(nth).collect()
     }
 
     /// Returns who may come back so that a write quorum is there: one of each kind first, and more
@@ -562,8 +592,19 @@ impl View {
 
 /// Returns why a state may be one from which no goal can be reached.
 fn excuse<R: Rules>(world: &World<R>, state: &State) -> Reason {
-    if quorums::is_full(world, state) {
+    if quorums::is_full(world, state, 1) {
         return Some(HISTORY_FULL);
     }
-    (!quorums::writes(world, state, &quorums::everyone(world))).then_some(NO_WRITE_QUORUM)
+    if !quorums::writes(world, state, &quorums::everyone(world)) {
+        return Some(NO_WRITE_QUORUM);
+    }
+    let segments = (0..world.slots_count()).map(|index| &world.slot(state, index).slot.segment);
+    let last = world.started(state).last().map(|(_, node)| &node.machine);
+    // A seal may have the answer of a segment that has lost since what it answered.
+    let (budget, configuration) = (state.budget, &world.configuration);
+    let has_lost = budget.damages < configuration.damages || budget.losses < configuration.losses;
+    let is_orphaned = last.is_some_and(|last| {
+        schedule::is_orphaned(last, segments) || (has_lost && last.phase() == PhaseName::Sealing)
+    });
+    is_orphaned.then_some(ORPHANED)
 }

@@ -44,20 +44,35 @@ fn restore_group<R: Rules>(
     burnt: SegmentSet,
 ) -> Result<(), Waiting> {
     for _ in 0..STEPS_MAX {
-        fair.until("a step is never settled", |fair| is_idle(fair, group))?;
+        // Whoever joins, or comes back, may have promised more than this writer knew of.
+        fair.until("no writer opens again", Fair::is_open)?;
+        fair.until("a step is never settled", |fair| {
+            is_idle(fair, group) || fair.machine().is_some_and(|it| it.overtaken_by().is_some())
+        })?;
+        if !fair.is_open() {
+            continue;
+        }
         if is_whole(fair, group) {
             return Ok(());
         }
         // Those who join get what they lack before they count.
         fair.quiesce()?;
-        let Some(before) = membership(fair, group) else { return Err("no writer is open") };
+        let Some(before) = membership(fair, group).filter(|_| fair.is_open()) else { continue };
         let mut steps = steps(fair, group, &before, burnt);
         let is_taken = steps.iter_mut().any(|step| {
-            fair.tell(code(step), WriterInput::Step { group: id(group), step: *step });
+            let what = code(step) | (group as u64) << 3;
+            fair.tell(what, WriterInput::Step { group: id(group), step: *step });
             membership(fair, group).is_some_and(|after| after.epoch() != before.epoch())
         });
+        if !fair.is_open() {
+            continue;
+        }
         if !is_taken {
-            return Err("no step of a membership change can be taken");
+            return Err(match before.quorums().as_single() {
+                None => "a joint membership can be neither finished nor taken back",
+                Some(_) if steps.is_empty() => "there is no place for a new disk",
+                Some(_) => "no change of the members can begin",
+            });
         }
         seat(fair, group, &before);
     }

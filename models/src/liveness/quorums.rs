@@ -98,11 +98,11 @@ pub(super) fn forced<R: Rules>(
     (0..world.groups()).filter_map(of_group).collect()
 }
 
-/// Returns whether the history of some segment takes no further recovery.
-pub(super) fn is_full<R: Rules>(world: &World<R>, quiet: &State) -> bool {
+/// Returns whether the history of some segment takes fewer than `recoveries` more.
+pub(super) fn is_full<R: Rules>(world: &World<R>, quiet: &State, recoveries: usize) -> bool {
     let ranges_max = world.configuration.history_ranges_max as usize;
     (0..world.slots_count()).any(|index| {
         let segment = &world.slot(quiet, index).slot.segment;
-        segment.durable().history().ranges().len() >= ranges_max
+        segment.durable().history().ranges().len().saturating_add(recoveries) > ranges_max
     })
 }

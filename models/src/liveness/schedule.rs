@@ -11,9 +11,11 @@ use quorate_core::effect::WriterInput;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::id::{InstanceId, PgId, SegmentSet};
 use quorate_core::image::SegmentImage;
+use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
+use quorate_core::truncation::History;
 use quorate_core::writer::{PhaseName, Writer};
 
 use super::Liveness;
@@ -409,6 +411,13 @@ impl<'w, R: Rules> Fair<'w, R> {
         self.writers.last().map(|last| &self.world.writers.get(*last).machine)
     }
 
+    /// Returns whether the last writer has adopted what nobody holds any more.
+    pub(super) fn is_orphaned(&self) -> bool {
+        let segments = (0..self.world.groups()).flat_map(|group| self.segments(group));
+        let segments = segments.map(|(_, segment)| segment);
+        self.machine().is_some_and(|machine| is_orphaned(machine, segments))
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.machine().is_some_and(|machine| machine.phase() == PhaseName::Open)
     }
@@ -471,4 +480,14 @@ fn oldest_write<R: Rules>(world: &World<R>, slot: u32) -> Option<u8> {
     let segment = &world.slots.get(slot).slot.segment;
     let mut waiting = segment.pending().filter(|(_, _, is_durable)| !is_durable);
     waiting.next().map(|(id, _, _)| u8::try_from(id.get()).unwrap_or(u8::MAX))
+}
+
+/// Returns whether `writer` is installing a recovery point that none of `segments` reaches.
+pub(super) fn is_orphaned<'a, R: Rules>(
+    writer: &Writer<R>,
+    mut segments: impl Iterator<Item = &'a Segment<R>>,
+) -> bool {
+    let point = writer.history().map_or(Lsn::ZERO, History::after);
+    let reaches = |segment: &Segment<R>| segment.durable().scl().lsn() >= point;
+    writer.phase() == PhaseName::Installing && !segments.any(reaches)
 }
