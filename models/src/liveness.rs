@@ -82,6 +82,9 @@ pub struct Tally {
 
 /// A history takes no further recovery: who has the volume open keeps it (edge 74).
 pub const HISTORY_FULL: &str = "the history is full";
+/// The writer that has filled the history was fenced by a recovery that can't be installed any more:
+/// the volume can only be read (edge 74).
+pub const LAST_FENCED: &str = "the history is full, and its last writer fenced";
 /// More disks are lost than a write quorum can do without: an operator forces the volume open.
 pub const NO_WRITE_QUORUM: &str = "no write quorum is left";
 
@@ -191,7 +194,8 @@ impl<'w, R: Rules> Judge<'w, R> {
         loop {
             match self.of(quiet, Scenario::GoesOn(number)) {
                 Ok(found) => return Ok(reason.or(found)),
-                Err(stuck) if !is_full || number == 0 => return Err(stuck),
+                Err(stuck) if !is_full => return Err(stuck),
+                Err(_) if number == 0 => return Ok(Some(LAST_FENCED)),
                 Err(_) => {
                     reason = Some(HISTORY_FULL);
                     number = number.saturating_sub(1);
