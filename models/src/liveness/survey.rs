@@ -221,3 +221,58 @@ fn excuse<R: Rules>(world: &World<R>, state: &State) -> Option<&'static str> {
     let has_gossip = world.configuration.gossip;
     super::excuse(world, state).or((!has_gossip).then_some(NO_GOSSIP))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use quorate_core::quorum::QuorumSet;
+    use quorate_core::rules::{Bug, Seeded, Sound};
+    use stateright::Checker;
+
+    use super::super::Liveness;
+    use super::*;
+
+    const SMALL: QuorumSet = match QuorumSet::new(3, 2, 2) {
+        Ok(quorums) => quorums,
+        Err(_) => QuorumSet::AURORA,
+    };
+    const TWO_EPOCHS: Configuration =
+        Configuration { quorums: SMALL, epochs: 2, writes: 1, ..Configuration::EMPTY };
+
+    /// A state that this explorer misses would be judged by nobody.
+    #[test]
+    fn the_survey_counts_what_stateright_counts() {
+        let checker = World::new(&TWO_EPOCHS, Sound, 0).checker().spawn_dfs().join();
+        let survey = survey(&TWO_EPOCHS, Sound, 1, |_| {});
+        assert_eq!(survey.unique_states, checker.unique_state_count());
+        assert_eq!(survey.transitions, checker.state_count());
+        assert_eq!(survey.judged, survey.unique_states);
+    }
+
+    /// A judge that never finds anything stuck would pass every protocol.
+    #[test]
+    fn sound_machines_get_on_and_broken_ones_get_stuck() {
+        let sound = survey(&TWO_EPOCHS, Sound, 1, |_| {});
+        assert_eq!((sound.stuck, sound.lost), (None, None));
+        assert!(sound.hopeless.is_empty() && sound.goals > 0);
+        for (bug, property) in
+            [(Bug::HistoryNotResent, Liveness::Opening), (Bug::InstallOnAll, Liveness::Writes)]
+        {
+            let (stuck, _) = survey(&TWO_EPOCHS, Seeded(bug), 1, |_| {}).stuck.unwrap();
+            assert_eq!(stuck.property, property, "{}: {stuck:?}", bug.name());
+        }
+    }
+
+    /// The steps to a stuck state are there to be taken again.
+    #[test]
+    fn the_way_to_a_stuck_state_leads_there() {
+        let rules = Seeded(Bug::GossipKeepsLast);
+        let (stuck, path) = survey(&TWO_EPOCHS, rules, 1, |_| {}).stuck.unwrap();
+        let world = World::new(&Configuration { spare_writes: 3, ..TWO_EPOCHS }, rules, 0);
+        let mut state = world.init_states().pop().unwrap();
+        for action in path {
+            state = world.next_state(&state, action).unwrap();
+        }
+        assert_eq!(Judge::new(&world).judge(&state, true), Err(stuck));
+    }
+}
