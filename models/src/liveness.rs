@@ -175,13 +175,13 @@ impl<'w, R: Rules> Judge<'w, R> {
     /// The run that gets stuck.
     pub fn judge(&mut self, state: &State, has_writers: bool) -> Result<(), Stuck> {
         let quiet = self.desk.quiet(self.world, state);
-        let mut reason = self.of(&quiet, Scenario::TakesOver)?;
+        let mut reasons = vec![self.of(&quiet, Scenario::TakesOver)?];
         if has_writers && let Some(last) = usize::from(state.budget.writers).checked_sub(1) {
-            let of_writer = self.goes_on(&quiet, last)?;
-            reason = reason.or(of_writer);
+            reasons.push(self.goes_on(&quiet, last)?);
             self.of(&quiet, Scenario::TakesOverFromAll)?;
         }
-        if let Some(reason) = reason {
+        reasons.dedup();
+        for reason in reasons.into_iter().flatten() {
             *self.tally.excused.entry(reason).or_default() += 1;
         }
         Ok(())
