@@ -282,7 +282,8 @@ fn render_live(text: &mut String, folder: &Path) -> Result<(), String> {
     let _ = writeln!(
         text,
         "| configuration | distinct states | one in | judged | runs | L1 | L2 | L3 | L4 | goals | \
-         hopeless | excused | verdict | seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+         hopeless | excused | verdict | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for row in &rows {
         let [l1, l2, l3, l4] = row.worst;

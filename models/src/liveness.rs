@@ -21,10 +21,12 @@ pub mod copies;
 pub mod opening;
 mod quorums;
 pub mod readable;
+mod scenario;
 mod schedule;
 pub mod survey;
 pub mod writes;
 
+use scenario::{Scenario, View};
 use schedule::{Desk, Ends, Fair, Waiting};
 
 /// A liveness property, by its name in ARCHITECTURE.md.
@@ -82,8 +84,8 @@ pub struct Tally {
 
 /// A history takes no further recovery: who has the volume open keeps it (edge 74).
 pub const HISTORY_FULL: &str = "the history is full";
-/// The writer that has filled the history was fenced by a recovery that can't be installed any more:
-/// the volume can only be read (edge 74).
+/// The writer that has filled the history was fenced by a recovery that can't be installed any
+/// more: the volume can only be read (edge 74).
 pub const LAST_FENCED: &str = "the history is full, and its last writer fenced";
 /// More disks are lost than a write quorum can do without: an operator forces the volume open.
 pub const NO_WRITE_QUORUM: &str = "no write quorum is left";
@@ -106,53 +108,6 @@ pub struct Judge<'w, R: Rules> {
     /// By what goes on and who takes part: the runs made.
     made: HashMap<u64, Result<(), (Liveness, Waiting)>>,
     tally: Tally,
-}
-
-/// The segments of a state in the eyes of those who go on.
-struct View {
-    /// By group and position: equal for segments that can be exchanged; first where they are gone,
-    /// then where they take part.
-    keys: [Vec<[u64; 2]>; GROUPS],
-    order: [Vec<u8>; GROUPS],
-    /// Of everything beside the segments.
-    rest: u64,
-}
-
-/// Who goes on after the faults.
-#[derive(Clone, Copy, Debug)]
-enum Scenario {
-    /// The writer with this number, alone.
-    GoesOn(usize),
-    /// An operator forces a new writer to open, alone.
-    Forced,
-    /// A new writer, alone.
-    TakesOver,
-    /// A new writer, while all others go on.
-    TakesOverFromAll,
-}
-
-impl Scenario {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::GoesOn(_) => "the writer that there is goes on",
-            Self::Forced => "an operator forces the volume open",
-            Self::TakesOver => "a new writer takes over",
-            Self::TakesOverFromAll => "a new writer takes over, the others go on",
-        }
-    }
-
-    const fn is_alone(self) -> bool {
-        matches!(self, Self::TakesOver)
-    }
-
-    const fn code(self) -> u64 {
-        match self {
-            Self::GoesOn(_) => 1,
-            Self::TakesOver => 2,
-            Self::TakesOverFromAll => 3,
-            Self::Forced => 4,
-        }
-    }
 }
 
 impl<'w, R: Rules> Judge<'w, R> {
@@ -568,30 +523,6 @@ fn live_members<R: Rules>(fair: &Fair<'_, R>, group: usize) -> SegmentSet {
         }
     }
     live
-}
-
-impl View {
-    /// Names a run: equal for those that differ in the names of segments only.
-    fn key(&self, scenario: Scenario, reach: &Reach, kind: u64) -> u64 {
-        let mut key = combine(combine(self.rest, scenario.code()), kind);
-        for (group, reach) in reach.iter().enumerate() {
-            key = combine(key, self.group_key(group, *reach));
-        }
-        key
-    }
-
-    fn group_key(&self, group: usize, reach: SegmentSet) -> u64 {
-        let keys = self.keys.get(group).into_iter().flatten();
-        let mut keys: Vec<u64> = keys
-            .enumerate()
-            .map(|(position, [gone, there])| {
-                let is_there = reach.contains(position_of(as_u8(position)));
-                combine(if is_there { *there } else { *gone }, u64::from(is_there))
-            })
-            .collect();
-        keys.sort_unstable();
-        keys.into_iter().fold(0, combine)
-    }
 }
 
 /// Returns why a state may be one from which no goal can be reached.

@@ -23,7 +23,7 @@ use crate::step::as_u8;
 const STEPS_MAX: usize = 16;
 
 /// Runs until every group has as many members as it is to have, all of which hold everything, by
-/// steps of the last writer, which is open. Disks at `burnt` places, by group, are known to be dead.
+/// steps of the last writer, which is open. By group, disks at `burnt` places are dead.
 pub(super) fn restore<R: Rules>(
     fair: &mut Fair<'_, R>,
     burnt: &[SegmentSet],

@@ -59,8 +59,8 @@ impl Desk {
         Self { bare, quiet, commands, ends }
     }
 
-    /// Returns `state` as a heal leaves it: all that was on its way is lost, but what the disks were
-    /// given they finish.
+    /// Returns `state` as a heal leaves it: all that was on its way is lost, but what the disks
+    /// were given they finish.
     pub(super) fn quiet<R: Rules>(&self, world: &World<R>, state: &State) -> State {
         let mut quiet = *state;
         for index in 0..world.slots_count() {
@@ -103,8 +103,8 @@ struct Message {
 }
 
 impl<'w, R: Rules> Fair<'w, R> {
-    /// Returns the run that starts from the segments of `state`, a quiet one, of which only those in `reachable`
-    /// take part, served in `order`, without a writer.
+    /// Returns the run that starts from the segments of `state`, a quiet one, of which only those
+    /// in `reachable` take part, served in `order`, without a writer.
     pub(super) fn new(
         world: &'w World<R>,
         desk: &'w Desk,
