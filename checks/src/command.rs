@@ -18,7 +18,7 @@ use crate::page::{self, Colour};
 use crate::run::{Outcome, Search, Verdict, run};
 use crate::screen::Screen;
 use crate::trace::{Replay as Replayed, Trace, Under, replay};
-use crate::{diagram, edges, evidence, expected, explore, kill, tla};
+use crate::{diagram, edges, evidence, expected, explore, kill, live, tla};
 
 /// What can go wrong, as one sentence for a person.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -43,6 +43,9 @@ enum Command {
     Explore(Explore),
     /// Show that every seeded bug is noticed.
     Kill(Kill),
+    /// Judge whether a fair schedule gets on from every state, once faults have healed. Exits with
+    /// 0 if all is as it must be, with 1 if not; with --mutant, with 1 if the bug gets stuck.
+    Live(live::command::Live),
     /// List the configurations and the seeded bugs.
     List(List),
     /// Run a counterexample again and show it. Exits with 0 if it ends as the file says; with
@@ -175,7 +178,7 @@ struct Work {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum TierName {
+pub(crate) enum TierName {
     Full,
     #[default]
     Quick,
@@ -198,6 +201,7 @@ impl Check {
                 None => run_kill(&kill),
                 Some(file) => summarise(file, kill.json),
             },
+            Command::Live(arguments) => live::command::run(&arguments),
             Command::List(list) => run_list(&list),
             Command::Replay(replay) => run_replay(&replay),
             Command::Run(run) => match run.mutant {
@@ -511,7 +515,7 @@ fn run_tla(arguments: &Tla) -> Result<bool, Failure> {
 }
 
 /// Returns `named` without what was named before.
-fn without_repeats<T: Copy>(named: &[T], name: impl Fn(&T) -> &'static str) -> Vec<T> {
+pub(crate) fn without_repeats<T: Copy>(named: &[T], name: impl Fn(&T) -> &'static str) -> Vec<T> {
     let mut kept: Vec<T> = Vec::new();
     for one in named {
         if !kept.iter().any(|known| name(known) == name(one)) {
@@ -526,7 +530,7 @@ fn tell(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
-fn jobs(asked: Option<NonZeroUsize>) -> usize {
+pub(crate) fn jobs(asked: Option<NonZeroUsize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     asked.map_or_else(cores, NonZeroUsize::get)
 }

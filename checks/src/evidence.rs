@@ -10,7 +10,7 @@ use quorate_models::configuration::{self, Tier};
 use quorate_models::invariant::Property;
 use serde::de::DeserializeOwned;
 
-use crate::{expected, fleet, kill, source, tla};
+use crate::{expected, fleet, kill, live, source, tla};
 
 /// A row of `evidence/acks.jsonl`, as the benchmark prints it.
 #[derive(Debug, serde::Deserialize)]
@@ -70,7 +70,13 @@ const KILL_ALL: Ledger = Ledger {
     when: When::Release,
     subjects: KILL.subjects,
 };
-const LEDGERS: [Ledger; 5] = [RUN, RUN_FULL, TLA, KILL, KILL_ALL];
+const LIVE: Ledger = Ledger {
+    file: "live.jsonl",
+    command: "quorate check live --json",
+    when: When::Change,
+    subjects: || live::configurations(false).iter().map(|c| c.name).collect(),
+};
+const LEDGERS: [Ledger; 6] = [RUN, RUN_FULL, TLA, KILL, KILL_ALL, LIVE];
 
 impl Ledger {
     /// Returns the command that writes this ledger.
@@ -163,6 +169,7 @@ pub fn render(folder: &Path) -> Result<String, String> {
     }
     render_runs(&mut text, folder, &RUN, "Exhaustive runs: the quick tier", QUICK)?;
     render_runs(&mut text, folder, &RUN_FULL, "Exhaustive runs: the full tier", FULL)?;
+    render_live(&mut text, folder)?;
     render_ties(&mut text, folder)?;
     render_kills(&mut text, folder)?;
     render_unique(&mut text, folder)?;
@@ -254,6 +261,52 @@ fn render_run(text: &mut String, row: &fleet::Row) {
         row.peak_mib * 1_048_576.0 / states,
         row.collision_bound,
     );
+}
+
+/// Shows how far every state is from its goals.
+fn render_live(text: &mut String, folder: &Path) -> Result<(), String> {
+    let _ = writeln!(text, "\n## Liveness\n");
+    let Some(mut rows) = LIVE.rows::<live::Row>(text, folder)? else { return Ok(()) };
+    rows.sort_by_key(|row| configuration::ALL.iter().position(|c| c.name == row.name));
+    let _ = writeln!(
+        text,
+        "Made by {}: from every state, once faults have healed, a fair schedule of the core. All \
+         states are judged with a new writer, one in so many with the writers that there are. A \
+         run is made once for each distinct set of segments and writers that take part. L1 to L4 \
+         are the most steps (deliveries, pulls and commands that change something) that a run \
+         needed. Hopeless are states from which no step within the budgets leads to a goal; \
+         excused those of which less is demanded.\n",
+        LIVE.remedy()
+    );
+    sources(text, rows.iter().map(|row| (row.core.as_str(), row.models.as_str())));
+    let _ = writeln!(
+        text,
+        "| configuration | distinct states | one in | judged | runs | L1 | L2 | L3 | L4 | goals | \
+         hopeless | excused | verdict | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    );
+    for row in &rows {
+        let [l1, l2, l3, l4] = row.worst;
+        let listed = |of: &std::collections::BTreeMap<String, usize>| {
+            let all = of.iter().map(|(reason, count)| format!("{count}: {reason}"));
+            if of.is_empty() { "0".to_owned() } else { all.collect::<Vec<_>>().join("; ") }
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {l1} | {l2} | {l3} | {l4} | {} | {} | {} | {} | {:.1} |",
+            row.name,
+            row.states,
+            row.one_in,
+            row.judged,
+            row.runs,
+            row.goals,
+            listed(&row.hopeless),
+            listed(&row.excused),
+            row.verdict,
+            row.seconds,
+        );
+    }
+    Ok(())
 }
 
 /// Shows the core beside the engines of TLA+, one core each, where both explore the same states.

@@ -2,6 +2,7 @@
 //! protocol that changes a count shows here.
 
 use quorate_core::rules::Bug;
+use quorate_models::configuration::Tier;
 use quorate_models::invariant::Property;
 use quorate_models::witness::Witness;
 
@@ -91,6 +92,80 @@ pub const PINS: &[Pin] = &[
     pin("recovery-split-gossip", 805_372, 9_004_590, 41),
     pin("mtr-e2r2", 6_917_621, 191_428_027, 41),
     pin("publish-e3r1", 9_209_178, 219_367_886, 43),
+];
+
+/// What judging the states of one configuration must find.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LivePin {
+    /// The configuration.
+    pub name: &'static str,
+    /// When it is judged.
+    pub tier: Tier,
+    /// Of how many states one is judged with the writers that there are; all are with a new one.
+    pub one_in: u64,
+    /// How many these are.
+    pub judged: usize,
+    /// Distinct runs of the fair schedule.
+    pub runs: usize,
+    /// The most steps that a run needs: L1 to L4.
+    pub worst: [u32; 4],
+    /// States of which less is demanded.
+    pub excused: usize,
+    /// States from which no goal can be reached within the budgets.
+    pub hopeless: usize,
+}
+
+const fn live(
+    tier: Tier,
+    name: &'static str,
+    one_in: u64,
+    (judged, runs): (usize, usize),
+    worst: [u32; 4],
+    (excused, hopeless): (usize, usize),
+) -> LivePin {
+    LivePin { name, tier, one_in, judged, runs, worst, excused, hopeless }
+}
+
+/// One line for each configuration whose states are judged.
+pub const LIVE_PINS: &[LivePin] = &[
+    live(Tier::Quick, "change-single", 1, (726, 1_525), [26, 0, 64, 52], (0, 56)),
+    live(Tier::Quick, "forced-again", 1, (6_075, 7_190), [25, 13, 78, 47], (0, 0)),
+    live(Tier::Quick, "strict-two", 1, (4_864, 4_339), [29, 15, 78, 59], (0, 458)),
+    live(Tier::Quick, "damage-twice", 1, (21_571, 10_835), [29, 15, 78, 57], (0, 426)),
+    live(Tier::Quick, "resend-e2", 1, (40_862, 3_590), [31, 16, 78, 51], (0, 0)),
+    live(Tier::Quick, "gossip-messages", 1, (70_165, 1_019), [29, 15, 78, 51], (0, 0)),
+    live(Tier::Quick, "damage-change", 1, (20_322, 38_779), [26, 0, 64, 53], (0, 0)),
+    live(Tier::Quick, "full-and-tail", 1, (8_239, 21_405), [42, 23, 174, 78], (0, 1_480)),
+    live(Tier::Quick, "mtr-e2", 1, (32_381, 60_291), [52, 26, 188, 97], (0, 0)),
+    live(Tier::Quick, "mtr-small", 1, (64_151, 130_668), [43, 21, 106, 76], (0, 0)),
+    live(Tier::Quick, "damage-e2", 1, (18_197, 17_998), [38, 22, 154, 87], (0, 60)),
+    live(Tier::Quick, "disk-loss", 1, (26_598, 32_808), [38, 22, 166, 87], (0, 7_646)),
+    live(Tier::Quick, "zombie-e2r2", 16, (5_195, 61_457), [45, 26, 164, 87], (0, 0)),
+    live(Tier::Quick, "change-begin", 64, (1_603, 31_056), [39, 15, 86, 67], (0, 8_551)),
+    live(Tier::Quick, "damage-small", 64, (5_890, 36_813), [29, 15, 78, 59], (0, 4_682)),
+    live(Tier::Quick, "collect-hold", 64, (1_726, 14_055), [23, 0, 60, 49], (0, 3_028)),
+    live(Tier::Quick, "backtrack-small", 64, (2_410, 18_150), [29, 15, 78, 52], (0, 0)),
+    live(Tier::Quick, "history-full", 64, (4_268, 1_810), [14, 0, 0, 27], (273_722, 7_594)),
+    live(Tier::Full, "two-groups-r2", 64, (3_274, 603_492), [54, 29, 138, 105], (0, 59_990)),
+    live(Tier::Full, "change-joint", 64, (6_589, 85_464), [33, 15, 85, 56], (0, 34_637)),
+    live(Tier::Full, "change-repropose", 64, (3_961, 16_339), [34, 17, 82, 50], (0, 18_504)),
+    live(Tier::Full, "degraded", 64, (2_545, 92_977), [44, 23, 172, 70], (0, 212)),
+    live(Tier::Full, "forced", 64, (10_464, 5_134), [20, 15, 79, 36], (563_602, 69_624)),
+    live(Tier::Full, "reader-annulled", 64, (2_154, 1_668), [10, 0, 13, 15], (0, 0)),
+    live(Tier::Full, "zombie-e3r1", 64, (5_433, 46_574), [38, 22, 154, 83], (0, 0)),
+];
+
+/// Seeded bugs that break no safety property but get stuck, and where that shows.
+pub const LIVE_KILLERS: &[(Bug, &[&str])] = &[
+    (Bug::GossipKeepsLast, &["resend-e2"]),
+    (Bug::HistoryNotResent, &["resend-e2"]),
+    (Bug::ImpairedForEver, &["damage-twice"]),
+    (Bug::InstallOnAll, &["resend-e2"]),
+    (Bug::JointForEver, &["change-begin"]),
+    (Bug::NoAllowance, &["resend-e2"]),
+    (Bug::ReadNeedsPoint, &["two-groups-r2"]),
+    (Bug::SealNotResent, &["resend-e2"]),
+    (Bug::SealOnWriteQuorum, &["resend-e2"]),
 ];
 
 /// Configurations that look for each bug when not all of them are to: the ones that find it
@@ -263,6 +338,12 @@ pub const REDUNDANT: &[(&str, &str)] = &[
 
 /// Situations that no quick configuration reaches, and why.
 pub const UNREACHED: &[(Witness, &str)] = &[];
+
+/// Returns what judging the states of the configuration called `name` must find.
+#[must_use]
+pub fn live_of(name: &str) -> Option<&'static LivePin> {
+    LIVE_PINS.iter().find(|pin| pin.name == name)
+}
 
 /// Returns what the configuration called `name` must find.
 #[must_use]

@@ -3,15 +3,17 @@
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use quorate_core::rules::{Bug, Seeded};
 use quorate_models::configuration::{self, Configuration, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::run::{Outcome, Search, Verdict, run};
-use crate::{expected, source};
+use crate::{expected, live, source};
 
-/// The configurations that look for a bug which is listed as a gap, unless all are to.
+/// The configurations that look for a bug which breaks no property, unless all are to: one that is
+/// listed as a gap, or that gets stuck.
 const GAP_CONFIRMED_BY: &[&str] = &["zombie-e2r2"];
 
 /// What was found out about one bug.
@@ -155,7 +157,8 @@ fn configurations(bug: Bug, every: bool) -> Vec<&'static Configuration> {
     let known = expected::KILLERS.iter().find(|(of, _)| *of == bug).map(|(_, names)| *names);
     // Of a gap, that it survives is confirmed where that is soon done.
     let is_gap = expected::GAPS.iter().any(|(of, _)| *of == bug);
-    let known = if is_gap { Some(GAP_CONFIRMED_BY) } else { known };
+    let is_live = expected::LIVE_KILLERS.iter().any(|(of, _)| *of == bug);
+    let known = if is_gap || is_live { Some(GAP_CONFIRMED_BY) } else { known };
     match known {
         Some(names) if !every => {
             quick.filter(|configuration| names.contains(&configuration.name)).collect()
@@ -177,6 +180,23 @@ fn row(bug: Bug, configurations: &[&'static Configuration]) -> Row {
         core: source::CORE.to_owned(),
         models: source::MODELS.to_owned(),
     };
+    let live = expected::LIVE_KILLERS.iter().find(|(of, _)| *of == bug);
+    for name in live.map_or(&[][..], |(_, names)| *names) {
+        let Some(configuration) = configuration::named(name) else { continue };
+        let start = Instant::now();
+        let found = live::kills(bug, configuration);
+        row.seconds += start.elapsed().as_secs_f64();
+        let name = format!("live {name}");
+        match found {
+            None => row.survived.push(name),
+            Some((property, steps)) => {
+                row.depth = Some(row.depth.map_or(steps, |depth| depth.min(steps)));
+                let property = property.name().to_owned();
+                row.kills.push(Kill { configuration: name.clone(), property, steps });
+                row.killed_by.push(name);
+            }
+        }
+    }
     for configuration in configurations {
         let outcome = hunt(bug, configuration);
         let name = configuration.name.to_owned();

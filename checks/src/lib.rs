@@ -11,6 +11,7 @@ pub mod explore;
 pub mod fleet;
 pub mod kill;
 pub mod label;
+pub mod live;
 mod nearest;
 pub mod page;
 pub mod run;

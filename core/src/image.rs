@@ -276,6 +276,9 @@ impl SegmentImage {
     /// lacking that the segment may have acknowledged and that the history in force keeps.
     fn repair<R: Rules>(&mut self, rules: R) {
         let Some(floor) = &self.floor else { return };
+        if rules.has(Bug::ImpairedForEver) {
+            return;
+        }
         let is_whole = self.log.scl().lsn() >= floor.needed(self.history.through(), self.end);
         let has_membership = self.membership.epoch() >= floor.membership
             || rules.has(Bug::RepairedUnderOldMembership);

@@ -116,6 +116,8 @@ bugs! {
     ForcedTooEarly [65],
     /// A volume goes forward again although something was written since it went back.
     ForwardAfterWrite [57],
+    /// A segment that has a group's last record never hands it over by gossip.
+    GossipKeepsLast [],
     /// Gossip adopts a history that is older than the segment's own.
     GossipAnyHistory [24, 71],
     /// Gossip adopts a history below the segment's promise.
@@ -138,15 +140,23 @@ bugs! {
     HistoryNotCarried [4],
     /// A disk that lost everything comes back under its old name.
     IdentityReused [27],
+    /// A writer sends its history once: who missed that never gets it from the writer.
+    HistoryNotResent [],
     /// A recovery opens when one group is sealed and installed, not all.
     IdleGroupIgnored [54, 56],
+    /// A damaged segment stays damaged, whatever it gets back.
+    ImpairedForEver [],
     /// A damaged segment votes before it is repaired.
     ImpairedVotes [27, 75],
     /// A segment acknowledges an install before it is durable.
     InstallAckedEarly [22],
+    /// A recovery opens when all members of each group are complete, not a write quorum.
+    InstallOnAll [],
     /// A recovery installs on a write quorum of the membership that it adopts, and not of the one
     /// before it.
     InstallOnNewOnly [34, 65],
+    /// A change that a recovery finds under way can be neither finished nor taken back.
+    JointForEver [],
     /// A VDL that a backtrack took back is still believed by whoever knew it.
     KnownVdlNotLowered [72],
     /// A recovery keeps only the last range of the history that it finds.
@@ -165,6 +175,8 @@ bugs! {
     MergeHistories [5],
     /// A writer takes the next step of a membership change before the last one is settled.
     NextBeforeSettled [38],
+    /// After a recovery, a writer is allowed no LSN.
+    NoAllowance [63],
     /// Segments do not compare epochs at all.
     NoFence [1],
     /// A writer goes on counting under the old quorums once a joint membership is in force.
@@ -185,6 +197,8 @@ bugs! {
     ReadQuorumTooSmall [2],
     /// A segment answers a seal without promising anything.
     ReadThenFence [1, 2],
+    /// A segment answers a read only if its SCL reaches the read point: in an idle group none does.
+    ReadNeedsPoint [42],
     /// A segment answers a read at a point under what it has discarded.
     ReadUnderFloorAnswered [44, 45],
     /// Reads are answered without regard to the epoch.
@@ -229,6 +243,10 @@ bugs! {
     SealNotExtended [35],
     /// What a disk has acknowledged counts for the one that takes its position.
     SclOfFormerDisk [76],
+    /// A writer sends its seal once: who missed that is never sealed.
+    SealNotResent [],
+    /// A recovery waits until a write quorum of each group is sealed, not a read quorum.
+    SealOnWriteQuorum [],
     /// A segment lets itself be sealed although its history takes no further recovery.
     SealWhenFull [74],
     /// A step of a membership change carries its settled mark from the start.

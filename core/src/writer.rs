@@ -303,6 +303,9 @@ impl<R: Rules> Writer<R> {
         let mut only = SegmentSet::EMPTY;
         only.insert(to);
         let install = |history: &History, end: Lsn, tip: Option<Lsn>| {
+            if self.rules.has(Bug::HistoryNotResent) {
+                return None;
+            }
             let (history, membership) = (history.clone(), *self.membership(group)?);
             let install = Install { group, history, end, tip, membership };
             Some(WriterEffect::Send { group, to: only, message: ToSegment::Install(install) })
@@ -317,6 +320,7 @@ impl<R: Rules> Writer<R> {
                 effects.extend(install(open.history(), open.end(group), open.tip(group)));
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
+            Phase::Sealing(_) if self.rules.has(Bug::SealNotResent) => {}
             Phase::Sealing(sealing) => {
                 let at = sealing.asked_at(self.rules, &self.geometry, group, to);
                 let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at });

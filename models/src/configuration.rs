@@ -192,6 +192,8 @@ pub struct Configuration {
     pub script: &'static [Scripted],
     /// Whether any finished write, not only the oldest, may be reported durable first.
     pub any_order: bool,
+    /// How many mini-transactions more than it writes its logs have room for.
+    pub spare_writes: u8,
 }
 
 impl Configuration {
@@ -236,6 +238,7 @@ impl Configuration {
         forced_writers: 0,
         roles: &[],
         script: &[],
+        spare_writes: 0,
     };
 
     /// Returns the number of segments of a group, with those that may join.
@@ -283,7 +286,8 @@ impl Configuration {
 
     fn records_max(&self) -> u32 {
         let longest = self.mtrs.iter().map(|mtr| mtr.len()).max().unwrap_or(1);
-        u32::try_from(longest).unwrap_or(1).saturating_mul(u32::from(self.writes)).max(1)
+        let writes = u32::from(self.writes).saturating_add(u32::from(self.spare_writes));
+        u32::try_from(longest).unwrap_or(1).saturating_mul(writes).max(1)
     }
 
     /// Returns what every writer is told to hold, as soon as it is open.

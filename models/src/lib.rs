@@ -12,6 +12,7 @@ pub mod backtrack;
 pub mod configuration;
 mod intern;
 pub mod invariant;
+pub mod liveness;
 mod machine;
 mod reader;
 mod script;

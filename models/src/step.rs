@@ -367,7 +367,7 @@ impl<R: Rules> World<R> {
         Writer::open_forced(self.rules, epoch, self.configuration.geometry(), &groups, effects)
     }
 
-    fn changes(&self, mtr: u8) -> Option<Vec<Change>> {
+    pub(crate) fn changes(&self, mtr: u8) -> Option<Vec<Change>> {
         let pages = self.configuration.mtrs.get(usize::from(mtr))?;
         let change = |page: &u64| Change { page: PageId::new(*page), payload: Payload::default() };
         Some(pages.iter().map(change).collect())

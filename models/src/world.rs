@@ -312,6 +312,10 @@ impl<R: Rules> World<R> {
         self.configuration.members()
     }
 
+    pub(crate) const fn groups(&self) -> usize {
+        self.configuration.groups as usize
+    }
+
     pub(crate) fn slots_count(&self) -> usize {
         self.members().saturating_mul(self.configuration.groups as usize)
     }

@@ -63,6 +63,9 @@ impl<R: Rules> Segment<R> {
             .take(batch)
             .copied()
             .collect();
+        if self.rules.has(Bug::GossipKeepsLast) {
+            records.retain(|record| record.lsn < self.durable.log.highest());
+        }
         if self.rules.has(Bug::CplLostInGossip) {
             records.iter_mut().for_each(|record| record.cpl = false);
         }

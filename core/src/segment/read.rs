@@ -25,6 +25,9 @@ impl<R: Rules> Segment<R> {
         if scl.lsn() < read.needed && !self.rules.has(Bug::ReadIncomplete) {
             return Err(Refusal::Incomplete { scl });
         }
+        if scl.lsn() < read.read_point.lsn() && self.rules.has(Bug::ReadNeedsPoint) {
+            return Err(Refusal::Incomplete { scl });
+        }
         let base = self.durable.base();
         if read.read_point.lsn() < base && !self.rules.has(Bug::ReadUnderFloorAnswered) {
             return Err(Refusal::Collected { base });

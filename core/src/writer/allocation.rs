@@ -17,6 +17,9 @@ impl Open {
     /// lets a recovery know the end of what a dead writer can have left behind (edge 18).
     pub(super) fn allowance<R: Rules>(&self, rules: R, geometry: &VolumeGeometry) -> u64 {
         let allocation_max = geometry.limits().allocation_max;
+        if rules.has(Bug::NoAllowance) && self.history.ranges().len() > 1 {
+            return 0;
+        }
         if rules.has(Bug::AllocateBeyondLimit) {
             return allocation_max.saturating_mul(2);
         }

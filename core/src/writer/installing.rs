@@ -79,6 +79,9 @@ impl Installing {
             holders
         };
         let short = super::short_writes(rules);
+        if rules.has(Bug::InstallOnAll) {
+            return membership.quorums().members().is_within(holders(end));
+        }
         if rules.has(Bug::CompleteOnReadQuorum) {
             return membership.quorums().reads(holders(end), 0);
         }

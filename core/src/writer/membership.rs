@@ -52,6 +52,11 @@ impl GroupProgress {
             || (self.membership.is_settled() && self.is_durable(rules))
     }
 
+    /// Seeded bug: whether the change under way is one that this writer's recovery found.
+    fn is_found<R: Rules>(&self, rules: R) -> bool {
+        rules.has(Bug::JointForEver) && self.membership.epoch().number <= 1
+    }
+
     /// Returns whether every member that gets a vote by the step to `next`, and a write quorum of
     /// those that read then, hold all that was ever acknowledged before the joint membership; what
     /// came after it is on write quorums of both (edges 31, 41 and 68).
@@ -124,6 +129,10 @@ impl<R: Rules> Writer<R> {
             Err(StepRefusal::Unsettled)
         };
         let next = next.and_then(|next| {
+            let ends = matches!(step, Step::Finish(_) | Step::Revert(_));
+            if ends && progress.is_found(rules) {
+                return Err(StepRefusal::NotHydrated);
+            }
             let is_finish = matches!(step, Step::Finish(_));
             if is_finish && !progress.is_hydrated(rules, &next) {
                 return Err(StepRefusal::NotHydrated);

@@ -51,6 +51,9 @@ impl GroupSeal {
     fn sealed<R: Rules>(&self, rules: R) -> Option<(Membership, SegmentSet)> {
         let (membership, voters) = sealed(rules, &self.known, &self.answers())?;
         let lost = self.lost_in(rules, &membership);
+        if rules.has(Bug::SealOnWriteQuorum) && !membership.quorums().writes(voters, 0) {
+            return None;
+        }
         if lost.is_empty() {
             return Some((membership, voters));
         }
