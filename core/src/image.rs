@@ -224,8 +224,7 @@ impl SegmentImage {
         write: &SegmentWrite,
         vdl: Vdl,
     ) -> Result<Vdl, CorruptImage> {
-        let keep_scl = rules.has(Bug::SclNotLowered);
-        let mut dropped = self.log.truncate(history.since(&self.history), keep_scl);
+        let mut dropped = self.log.truncate(rules, history.since(&self.history));
         let older = core::mem::replace(&mut self.history, history.clone());
         self.end = write.end;
         let left = self.aside.take();
@@ -271,7 +270,7 @@ impl SegmentImage {
     /// lacking that the segment may have acknowledged and that the history in force keeps.
     fn repair<R: Rules>(&mut self, rules: R) {
         let Some(floor) = &self.floor else { return };
-        let is_whole = self.log.scl().lsn() >= floor.needed(self.history.through(), self.end);
+        let is_whole = self.log.scl().lsn() >= floor.needed(&self.history, self.end);
         let has_membership = self.membership.epoch() >= floor.membership
             || rules.has(Bug::RepairedUnderOldMembership);
         let is_current = self.history.epoch() >= floor.history && has_membership;
