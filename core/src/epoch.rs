@@ -76,6 +76,12 @@ impl VolumeEpoch {
         self.counter >> REGION_SHIFT
     }
 
+    /// Returns the number of this generation within its region.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.counter & ((1 << REGION_SHIFT) - 1)
+    }
+
     /// Returns whether recoveries and promotions can have come from `heard` to this epoch: its
     /// number is at most [`EPOCH_STEP_MAX`] above, or above the beginning of one of the next
     /// [`REGION_STEP_MAX`] regions.
@@ -84,11 +90,11 @@ impl VolumeEpoch {
         if self.region() <= heard.region() {
             return self.counter.saturating_sub(heard.counter) <= EPOCH_STEP_MAX;
         }
-        let number = self.counter & ((1 << REGION_SHIFT) - 1);
-        self.region().saturating_sub(heard.region()) <= REGION_STEP_MAX && number <= EPOCH_STEP_MAX
+        let regions = self.region().saturating_sub(heard.region());
+        regions <= REGION_STEP_MAX && self.number() <= EPOCH_STEP_MAX
     }
 
-    /// Returns the number of this generation.
+    /// Returns the number of this generation: its region, then its number there.
     #[must_use]
     pub const fn counter(self) -> u64 {
         self.counter
@@ -103,7 +109,11 @@ impl VolumeEpoch {
 
 impl fmt::Display for VolumeEpoch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "e{}.{}", self.counter, self.instance.get())
+        // Few volumes ever change their region.
+        if self.region() > 0 {
+            write!(out, "r{}", self.region())?;
+        }
+        write!(out, "e{}.{}", self.number(), self.instance.get())
     }
 }
 

@@ -111,14 +111,14 @@ pub enum RelayReport {
     /// The target went on by itself after the two had parted, in a region that was left behind.
     /// What it has above `kept` is dropped, or, as [`OnDivergence`] says, nothing is done.
     Diverged {
-        /// Where the target's own log ends.
+        /// Where the target's own log ends, as a recovery would find it.
         target: RegionPoint,
         /// The last point that both have.
         kept: Lsn,
     },
-    /// Where the target is before anything is shipped.
+    /// Where the target was before anything is shipped: for a gate as well.
     Found {
-        /// The highest point that a recovery of the target would find.
+        /// The highest point that its segments know to be durable there.
         target: RegionPoint,
     },
     /// A higher epoch has the target: it was promoted, or another relay follows a later writer.
@@ -455,10 +455,11 @@ impl<R: Rules> Relay<R> {
 impl Source {
     fn hold(&mut self, records: Vec<Record>) {
         for record in records {
-            if self.held.len() >= HELD_MAX {
-                return;
-            }
             self.held.insert(record.lsn, record);
+            if self.held.len() > HELD_MAX {
+                // The last one's turn is the furthest away.
+                self.held.pop_last();
+            }
         }
     }
 }

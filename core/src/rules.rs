@@ -75,10 +75,18 @@ bugs! {
     BacklinkToAnnulled [20],
     /// A volume goes back to any LSN, not only to where a mini-transaction ends.
     BacktrackAnywhere [58],
+    /// A volume goes back below the point of a clone, or a clone is made while it does.
+    BacktrackUnderClone [57],
     /// A segment that takes over a peer's base leaves its SCL where it was.
     BaseWithoutScl [39],
     /// A recovery lets a member that joins vote when it seems to lack nothing.
     CandidateJudgesHydration [69],
+    /// A clone is made at any LSN, not only where a mini-transaction ends.
+    CloneAnywhere [58],
+    /// A clone reads its parent as it is now, not as it was at the clone's point.
+    CloneReadsTip [47],
+    /// A clone's parent holds nothing for it.
+    CloneWithoutHold [47],
     /// A segment discards versions up to its SCL, whatever the VDL and the garbage floor are.
     CollectAboveVdl [23],
     /// A writer's garbage floor passes the named floors that it was told to hold.

@@ -115,8 +115,8 @@ impl TruncationRange {
     }
 
     /// Returns whether this range was made after a promotion that the writer of `epoch` missed. It
-    /// may have gone on without a bound, so all of it above the recovery point is annulled, whatever
-    /// its LSN (edge 60).
+    /// may have gone on without a bound, so all that it wrote above the recovery point is annulled,
+    /// whatever the LSN (edge 60).
     #[must_use]
     pub const fn is_of_later_region(&self, epoch: VolumeEpoch) -> bool {
         epoch.region() < self.epoch.region()

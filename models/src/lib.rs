@@ -9,11 +9,13 @@
 
 mod action;
 pub mod backtrack;
+mod clones;
 pub mod configuration;
 mod intern;
 pub mod invariant;
 mod machine;
 mod reader;
+mod region;
 mod script;
 pub mod step;
 pub mod story;

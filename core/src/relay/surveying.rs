@@ -4,7 +4,8 @@
 use alloc::vec::Vec;
 
 use super::shipping::Shipping;
-use super::{OnDivergence, Phase, Relay, RelayEffect, RelayReport, report};
+use super::{OnDivergence, Phase, Relay, RelayEffect, RelayReport, Source, report};
+use crate::consistency::Vdl;
 use crate::epoch::VolumeEpoch;
 use crate::geometry::VolumeGeometry;
 use crate::id::{PgId, Position, Positions, SegmentSet};
@@ -37,6 +38,13 @@ struct Surveyed {
     known: Membership,
     /// By position: the last answer to this epoch's seal.
     answers: Positions<Option<SealAnswer>>,
+}
+
+/// The answers of a read quorum of each group.
+struct Voting<'a> {
+    answers: Vec<(PgId, &'a SealAnswer)>,
+    /// By group.
+    memberships: Vec<Membership>,
 }
 
 /// What the log of a group ends with under a history.
@@ -79,6 +87,27 @@ impl Surveying {
             of.known.everyone().or(newest(rules, &of.known, &of.answers()).everyone())
         };
         self.groups.get(group.get() as usize).map_or(SegmentSet::EMPTY, of_group)
+    }
+
+    /// Returns the answers that count, and who the members of each group are then, as the writer of
+    /// `epoch` proposes them; of those alone whose history is `under` an epoch, if there is one.
+    /// `None` if they are no read quorum of each group.
+    fn voting<R: Rules>(
+        &self,
+        rules: R,
+        epoch: VolumeEpoch,
+        under: Option<VolumeEpoch>,
+    ) -> Option<Voting<'_>> {
+        let (mut answers, mut memberships) = (Vec::new(), Vec::new());
+        for (id, group) in (0..).map(PgId::new).zip(&self.groups) {
+            let counts = |answer: &&SealAnswer| under.is_none_or(|it| answer.history.epoch() == it);
+            let all = group.answers.map(|answer| answer.as_ref().filter(counts));
+            let (membership, voters) = sealed(rules, &group.known, &all)?;
+            let voting = all.iter().filter(|(position, _)| voters.contains(*position));
+            answers.extend(voting.filter_map(|(_, answer)| Some((id, (*answer)?))));
+            memberships.push(membership.adopted_by(epoch));
+        }
+        Some(Voting { answers, memberships })
     }
 
     /// Returns what installs the history on segments of `group`, if that has begun.
@@ -144,61 +173,79 @@ impl<R: Rules> Relay<R> {
     /// history is known.
     fn judge(&mut self, effects: &mut Vec<RelayEffect>) {
         let rules = self.rules;
-        let Some(source) = &self.source else { return };
-        let epoch = source.epoch;
-        let Phase::Surveying(surveying) = &mut self.phase else { return };
-        let Some(history) = surveying.history.clone() else { return };
+        let Phase::Surveying(surveying) = &self.phase else { return };
+        let (Some(source), Some(history)) = (&self.source, &surveying.history) else { return };
         if !surveying.has_history() {
             return;
         }
-        let mut answers = Vec::new();
-        let mut memberships = Vec::new();
-        for (id, group) in self.geometry.groups().zip(&surveying.groups) {
-            let all = group.answers();
-            let Some((membership, voters)) = sealed(rules, &group.known, &all) else { return };
-            if !membership.is_settled() {
-                // Who is to hold what is for a recovery to decide (edge 65).
-                effects.push(report(RelayReport::Unsettled { group: id }));
-                return;
-            }
-            let voting = all.iter().filter(|(position, _)| voters.contains(*position));
-            answers.extend(voting.filter_map(|(_, answer)| Some((id, (*answer)?))));
-            memberships.push(membership.adopted_by(epoch));
-        }
-        let choice = choose_under(rules, &self.geometry, &answers);
-        let is_current = answers.iter().all(|(_, answer)| answer.history.epoch() == epoch);
-        if is_current {
+        let epoch = source.epoch;
+        // Who has the history says what is there under it.
+        if let Some(Voting { answers, memberships }) = surveying.voting(rules, epoch, Some(epoch)) {
+            let choice = choose_under(rules, &self.geometry, &answers);
             let ends: Vec<Ends> = surveying.groups.iter().filter_map(|group| group.ends).collect();
-            let shipping = Shipping::new(history, &ends, &memberships, &choice);
+            let shipping = Shipping::new(history.clone(), &ends, &memberships, &choice);
             self.phase = Phase::Shipping(shipping);
             self.begin(effects);
             return;
         }
-        if !surveying.is_reported {
-            surveying.is_reported = true;
-            let found = find_history(rules, &answers);
-            let target = RegionPoint { epoch: found.epoch(), vdl: choice.recovery_point };
-            effects.push(report(RelayReport::Found { target }));
-            let end = target.vdl.lsn();
-            let kept = if rules.has(Bug::ReattachByLsn) {
-                end.min(source.told.lsn())
-            } else {
-                found.common(end, &history)
-            };
-            // What a backtrack of this very region takes back is set aside, and no matter.
-            if kept < end && found.epoch().region() < epoch.region() {
-                effects.push(report(RelayReport::Diverged { target, kept }));
-                if self.on_divergence == OnDivergence::Refuse {
-                    self.phase = Phase::Diverged;
-                    return;
-                }
-            }
-            surveying.installing = memberships;
-            for group in self.geometry.groups() {
-                let to = surveying.everyone(rules, group);
-                effects.extend(surveying.install(group, to));
-            }
+        if surveying.is_reported {
+            return;
         }
+        let Some(Voting { answers, memberships }) = surveying.voting(rules, epoch, None) else {
+            return;
+        };
+        let mut of_groups = self.geometry.groups().zip(&memberships);
+        if let Some((group, _)) = of_groups.find(|(_, membership)| !membership.is_settled()) {
+            // Who is to hold what is for a recovery to decide (edge 65).
+            effects.push(report(RelayReport::Unsettled { group }));
+            return;
+        }
+        let is_dropped = self.report_found(source, history, &answers, effects);
+        let on_divergence = self.on_divergence;
+        let Phase::Surveying(surveying) = &mut self.phase else { return };
+        if is_dropped && on_divergence == OnDivergence::Refuse {
+            self.phase = Phase::Diverged;
+            return;
+        }
+        surveying.is_reported = true;
+        surveying.installing = memberships;
+        for group in self.geometry.groups() {
+            let to = surveying.everyone(rules, group);
+            effects.extend(surveying.install(group, to));
+        }
+    }
+
+    /// Reports where the target is. Returns whether it has gone on by itself: what it has then is
+    /// dropped by the history of the writer followed.
+    fn report_found(
+        &self,
+        source: &Source,
+        history: &History,
+        answers: &[(PgId, &SealAnswer)],
+        effects: &mut Vec<RelayEffect>,
+    ) -> bool {
+        let rules = self.rules;
+        let found = find_history(rules, answers);
+        let known = answers
+            .iter()
+            .map(|(_, answer)| found.lowered(answer.vdl.lsn(), answer.history.epoch()));
+        let vdl = Vdl::stated(known.max().unwrap_or(Lsn::ZERO));
+        let target = RegionPoint { epoch: found.epoch(), vdl };
+        effects.push(report(RelayReport::Found { target }));
+        let choice = choose_under(rules, &self.geometry, answers);
+        let end = choice.recovery_point.lsn();
+        let kept = if rules.has(Bug::ReattachByLsn) {
+            end.min(source.told.lsn())
+        } else {
+            found.common(end, history)
+        };
+        // What a backtrack of this very region takes back is set aside, and no matter.
+        let is_dropped = kept < end && found.epoch().region() < source.epoch.region();
+        if is_dropped {
+            let target = RegionPoint { vdl: choice.recovery_point, ..target };
+            effects.push(report(RelayReport::Diverged { target, kept }));
+        }
+        is_dropped
     }
 }
 
