@@ -80,6 +80,7 @@ pub const PINS: &[Pin] = &[
     pin("region-switch", 6_157, 34_546, 26),
     pin("region-reattach", 217_385, 784_245, 43),
     pin("region-three", 910_073, 6_405_124, 36),
+    pin("region-back-three", 156_899, 1_294_717, 29),
     pin("clone-collect", 402_215, 2_220_082, 32),
     pin("clone-mtr", 1_066, 3_530, 13),
     pin("clone-backtrack", 7_767, 27_183, 18),
