@@ -78,7 +78,7 @@ impl Names {
     pub fn epoch(self, epoch: VolumeEpoch) -> String {
         match epoch {
             VolumeEpoch::ZERO => "none".to_owned(),
-            _ if self.one_counter => epoch.to_string(),
+            _ if self.one_counter || epoch.region() > 0 => epoch.to_string(),
             _ => format!("e{}", epoch.counter()),
         }
     }

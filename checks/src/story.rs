@@ -147,6 +147,7 @@ pub fn headline<R: Rules>(world: &World<R>, state: &State, action: Action) -> St
         }
         Action::Reader(step) => reader_headline(world, state, step),
         Action::Recover => "the next writer starts".to_owned(),
+        Action::Clone(_) | Action::Region(_) => action.to_string(),
         Action::Resend { writer: from, group, position } => {
             format!("{} sends again to {}", writer(from), name(group, position))
         }
@@ -258,6 +259,8 @@ impl<R: Rules> Narrator<'_, R> {
                 }
             }
             Action::Recover => self.recover(),
+            // The second region, and a clone, have no column: the headline says what happens.
+            Action::Clone(_) | Action::Region(_) => {}
             Action::Ask { writer } => {
                 self.beats.push(Beat::Arrow {
                     from: Some(Party::Clients),

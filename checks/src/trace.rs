@@ -9,7 +9,7 @@ use quorate_core::message::{ToReader, ToSegment, ToWriter};
 use quorate_core::rules::{Bug, Rules, Seeded, Sound};
 use quorate_models::configuration::{self, Configuration};
 use quorate_models::invariant::Property;
-use quorate_models::step::{Action, ReaderStep};
+use quorate_models::step::{Action, ReaderStep, RegionStep};
 use quorate_models::world::{State, World};
 use serde::{Deserialize, Serialize};
 use stateright::Model;
@@ -414,12 +414,14 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
         Action::Reader(ReaderStep::Fetched) => {
             Some(Message::ToReader(world.reader_inbox(state)?.clone()))
         }
-        Action::Reader(ReaderStep::Follow { writer, message }) => {
+        Action::Reader(ReaderStep::Follow { writer, message })
+        | Action::Region(RegionStep::Follow { writer, message }) => {
             let message = world.stream(state, usize::from(writer)).nth(usize::from(message))?;
             Some(Message::ToReader(message.clone()))
         }
         Action::Ask { .. }
         | Action::Backtrack { .. }
+        | Action::Clone(_)
         | Action::Collect { .. }
         | Action::Crash { .. }
         | Action::Damage { .. }
@@ -428,6 +430,7 @@ fn carried<R: Rules>(world: &World<R>, state: &State, action: Action) -> Option<
         | Action::Pull { .. }
         | Action::Reader(_)
         | Action::Recover
+        | Action::Region(_)
         | Action::Resend { .. }
         | Action::Step { .. }
         | Action::Sync { .. }
@@ -466,6 +469,11 @@ fn locate<R: Rules>(world: &World<R>, state: &State, step: &Step) -> Option<Acti
             let index =
                 world.stream(state, usize::from(writer)).position(|sent| sent == message)?;
             Some(Action::Reader(ReaderStep::Follow { writer, message: number(index)? }))
+        }
+        (Action::Region(RegionStep::Follow { writer, .. }), Message::ToReader(message)) => {
+            let index =
+                world.stream(state, usize::from(writer)).position(|sent| sent == message)?;
+            Some(Action::Region(RegionStep::Follow { writer, message: number(index)? }))
         }
         _ => None,
     }

@@ -17,6 +17,7 @@ use crate::label::{Names, Party, list};
 
 /// What each property promises, as a sentence. A property without one is shown by its name alone.
 const PROMISES: &[(Property, &str)] = &[
+    (Property::Clones, "A clone's pages are those of its parent at its point."),
     (Property::Completeness, "A segment's SCL is the end of its unbroken chain."),
     (Property::Durability, "Every recovery finds every acknowledged commit."),
     (Property::Garbage, "No truncated record comes back."),
@@ -27,6 +28,7 @@ const PROMISES: &[(Property, &str)] = &[
     (Property::Progress, "A writer tells exactly what its acknowledgements make durable."),
     (Property::Reads, "A read sees exactly what is acknowledged at its read point."),
     (Property::Recovery, "Recoveries that compete leave one decision standing."),
+    (Property::Regions, "Another region is a prefix of the first, never less than was reported."),
 ];
 
 /// Returns what a property promises, as a sentence.

@@ -6,6 +6,7 @@ use crate::epoch::VolumeEpoch;
 use crate::image::SegmentImage;
 use crate::lsn::Lsn;
 use crate::membership::MembershipEpoch;
+use crate::truncation::History;
 
 /// The most that a segment may have said before its log was damaged, as far as anything tells that
 /// can be read. Until it holds all of it again that the history in force keeps, the segment counts
@@ -53,14 +54,14 @@ impl Floor {
         }
     }
 
-    /// Returns the SCL at which nothing is lacking that a history at or above this floor's keeps;
-    /// its newest range annuls up to `through` what its writer did not write, and the group's last
-    /// record that it keeps is `end`.
+    /// Returns the SCL at which nothing is lacking that `history`, at or above this floor's, keeps;
+    /// the group's last record that its newest range keeps is `end`.
     ///
-    /// A record at or under `through` is older than that history: above `end`, none is kept. One
-    /// above `through` was written under it.
+    /// A record at or under that range's end is older than the history: above `end`, none is kept.
+    /// One above it was written under that history, or in a region that was left behind.
     #[must_use]
-    pub fn needed(&self, through: Lsn, end: Lsn) -> Lsn {
-        if self.scl > through { self.scl } else { self.scl.min(end) }
+    pub fn needed(&self, history: &History, end: Lsn) -> Lsn {
+        let is_left_behind = self.history.region() < history.epoch().region();
+        if self.scl > history.through() && !is_left_behind { self.scl } else { self.scl.min(end) }
     }
 }

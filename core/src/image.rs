@@ -229,8 +229,7 @@ impl SegmentImage {
         write: &SegmentWrite,
         vdl: Vdl,
     ) -> Result<Vdl, CorruptImage> {
-        let keep_scl = rules.has(Bug::SclNotLowered);
-        let mut dropped = self.log.truncate(history.since(&self.history), keep_scl);
+        let mut dropped = self.log.truncate(rules, history.since(&self.history));
         let older = core::mem::replace(&mut self.history, history.clone());
         self.end = write.end;
         let left = self.aside.take();
@@ -279,7 +278,7 @@ impl SegmentImage {
         if rules.has(Bug::ImpairedForEver) {
             return;
         }
-        let is_whole = self.log.scl().lsn() >= floor.needed(self.history.through(), self.end);
+        let is_whole = self.log.scl().lsn() >= floor.needed(&self.history, self.end);
         let has_membership = self.membership.epoch() >= floor.membership
             || rules.has(Bug::RepairedUnderOldMembership);
         let is_current = self.history.epoch() >= floor.history && has_membership;

@@ -3,14 +3,16 @@
 //! A volume's redo log lives in six copies over three zones; a write is durable on four, a recovery
 //! reads three. Three machines carry it: [`segment::Segment`], one copy of one protection group,
 //! [`writer::Writer`], the one process that allocates positions in the log, and [`reader::Reader`],
-//! which follows a writer and reads at its VDL. They do no I/O, have no clock and no randomness,
-//! and meet only in [`message`]. A driver feeds them inputs and carries out their effects;
-//! [`effect`] states the contract.
+//! which follows a writer and reads at its VDL. A fourth, [`relay::Relay`], feeds the log to the
+//! volume of another region. They do no I/O, have no clock and no randomness, and meet only in
+//! [`message`]. A driver feeds them inputs and carries out their effects; [`effect`] states the
+//! contract.
 //!
 //! Modules in reading order: [`lsn`], [`id`], [`epoch`], [`quorum`], [`formula`],
 //! [`membership`], [`geometry`], [`hold`], [`consistency`], [`record`], [`truncation`],
 //! [`refusal`], [`message`], [`effect`], [`image`], [`checkpoint`], [`floor`], [`recovery`],
-//! [`segment`], [`writer`], [`reader`], [`rules`]. [`list`] is how lists of messages are decoded.
+//! [`segment`], [`writer`], [`reader`], [`region`], [`relay`], [`clones`], [`rules`]. [`list`] is
+//! how lists of messages are decoded.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod checkpoint;
+pub mod clones;
 pub mod consistency;
 pub mod effect;
 pub mod epoch;
@@ -39,6 +42,8 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod refusal;
+pub mod region;
+pub mod relay;
 pub mod rules;
 pub mod segment;
 pub mod truncation;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::consistency::Scl;
+use crate::epoch::VolumeEpoch;
 use crate::id::PageId;
 use crate::lsn::Lsn;
 use crate::pages::Pages;
@@ -76,15 +77,23 @@ impl Log {
         Insert::Added
     }
 
-    /// Drops what any of `ranges` annuls; lowers the SCL to what is left of the chain unless
-    /// `keep_scl`. Only the records that lie in a range are looked at.
+    /// Drops what any of `ranges` annuls; lowers the SCL to what is left of the chain. Only the
+    /// records that lie in a range are looked at, and those of older regions above it.
     ///
     /// Returns what was dropped, by rising LSN.
-    pub(crate) fn truncate(&mut self, ranges: &[TruncationRange], keep_scl: bool) -> Vec<Record> {
+    pub(crate) fn truncate<R: Rules>(
+        &mut self,
+        rules: R,
+        ranges: &[TruncationRange],
+    ) -> Vec<Record> {
+        let keep_scl = rules.has(Bug::SclNotLowered);
         let mut dropped: Vec<Lsn> = Vec::new();
         for range in ranges {
             let within = self.above(range.after());
-            let within = within.iter().take_while(|record| record.lsn <= range.through());
+            let has_no_end = range.is_of_later_region(VolumeEpoch::ZERO);
+            let within = within.iter().take_while(|record| {
+                record.lsn <= range.through() || (has_no_end && !rules.has(Bug::ReattachByLsn))
+            });
             dropped.extend(within.filter(|record| range.annuls(record)).map(|record| record.lsn));
         }
         dropped.sort_unstable();

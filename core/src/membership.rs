@@ -25,7 +25,7 @@ pub struct MembershipEpoch {
 
 impl fmt::Display for MembershipEpoch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "m{}.{}", self.volume.counter(), self.number)
+        write!(out, "m{}.{}", self.volume.number(), self.number)
     }
 }
 

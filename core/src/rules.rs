@@ -75,10 +75,18 @@ bugs! {
     BacklinkToAnnulled [20],
     /// A volume goes back to any LSN, not only to where a mini-transaction ends.
     BacktrackAnywhere [58],
+    /// A volume goes back below the point of a clone, or a clone is made while it does.
+    BacktrackUnderClone [57],
     /// A segment that takes over a peer's base leaves its SCL where it was.
     BaseWithoutScl [39],
     /// A recovery lets a member that joins vote when it seems to lack nothing.
     CandidateJudgesHydration [69],
+    /// A clone is made at any LSN, not only where a mini-transaction ends.
+    CloneAnywhere [58],
+    /// A clone reads its parent as it is now, not as it was at the clone's point.
+    CloneReadsTip [47],
+    /// A clone's parent holds nothing for it.
+    CloneWithoutHold [47],
     /// A segment discards versions up to its SCL, whatever the VDL and the garbage floor are.
     CollectAboveVdl [23],
     /// A writer's garbage floor passes the named floors that it was told to hold.
@@ -116,6 +124,9 @@ bugs! {
     ForcedTooEarly [65],
     /// A volume goes forward again although something was written since it went back.
     ForwardAfterWrite [57],
+    /// Acknowledgements that wait for another region are let through by what was reported for any
+    /// epoch.
+    GateCountsOtherEpochs [61],
     /// A segment that has a group's last record never hands it over by gossip.
     GossipKeepsLast [],
     /// Gossip adopts a history that is older than the segment's own.
@@ -185,6 +196,8 @@ bugs! {
     OpenBeforeComplete [7],
     /// A recovery doesn't ask segments that missed a backtrack what they have where it went.
     PointNotAsked [72],
+    /// A region is promoted under the next epoch of the region that it leaves behind.
+    PromoteInSameRegion [60],
     /// A segment answers a seal before its promise is durable.
     PromiseNotDurable [26],
     /// Reads are answered at the group's PGCL instead of the volume's VDL.
@@ -221,10 +234,21 @@ bugs! {
     ReaderKeepsAboveNewVdl [49],
     /// A reader asks for pages without naming its group's last record.
     ReaderNeedsNothing [42],
+    /// A region that was left behind is joined to the one that went on by LSN: what has a higher
+    /// one than the promotion's range is kept, whoever wrote it.
+    ReattachByLsn [60],
     /// The recovery point is the VCL, consistency point or not.
     RecoverAtVcl [14],
     /// A reader reads under an epoch whose writer has not yet registered it.
     RegistrationNotAwaited [44],
+    /// A relay takes any record of the target for the end of a mini-transaction.
+    RelayIgnoresCpls [59],
+    /// A relay reports what it has shipped as if another region had it.
+    RelayReportsShipped [61],
+    /// A relay ships records that the first region's VDL doesn't cover.
+    RelayShipsAboveVdl [59],
+    /// A relay ships what it has, whether a record before it is missing or not.
+    RelaySkipsHole [59],
     /// A damaged segment counts as repaired before it has the records that it may have
     /// acknowledged.
     RepairedTooEarly [39, 75],
@@ -253,6 +277,8 @@ bugs! {
     SettledTooEarly [70],
     /// A writer counts acknowledgements that were given to another epoch.
     StaleAckCounted [28],
+    /// A planned switch opens the other region before that has everything.
+    SwitchBeforeDrained [60],
     /// A read quorum needs no segment that keeps pages.
     TailOnlyQuorum [40],
     /// What a new member must hold is computed under the joint quorums.

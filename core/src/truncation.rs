@@ -110,7 +110,16 @@ impl TruncationRange {
     /// Returns whether this range annuls `record`.
     #[must_use]
     pub fn annuls(&self, record: &Record) -> bool {
-        record.epoch < self.epoch && self.after < record.lsn && record.lsn <= self.through
+        let covers = record.lsn <= self.through || self.is_of_later_region(record.epoch);
+        record.epoch < self.epoch && self.after < record.lsn && covers
+    }
+
+    /// Returns whether this range was made after a promotion that the writer of `epoch` missed. It
+    /// may have gone on without a bound, so all that it wrote above the recovery point is annulled,
+    /// whatever the LSN (edge 60).
+    #[must_use]
+    pub const fn is_of_later_region(&self, epoch: VolumeEpoch) -> bool {
+        epoch.region() < self.epoch.region()
     }
 }
 
@@ -167,12 +176,26 @@ impl History {
     }
 
     /// Returns `vdl`, told under the history of `told_under`, as far as it holds under this one: a
-    /// backtrack takes back what was durable (edge 72).
+    /// backtrack takes back what was durable (edge 72), and so does a promotion that left it behind
+    /// (edge 60).
     #[must_use]
     pub fn lowered(&self, vdl: Lsn, told_under: VolumeEpoch) -> Lsn {
         let later = self.ranges.iter().rev().take_while(|range| range.epoch > told_under);
-        let back = later.filter(|range| range.is_backtrack() && vdl <= range.through);
+        let back = later.filter(|range| {
+            range.is_of_later_region(told_under) || (range.is_backtrack() && vdl <= range.through)
+        });
         back.map(|range| range.after).fold(vdl, Lsn::min)
+    }
+
+    /// Returns the end of what the log of this history, which ends at `end`, has in common with
+    /// that of `other`: by the epochs of their ranges, since numbers alone say nothing of logs that
+    /// went on in two regions (edge 60).
+    #[must_use]
+    pub fn common(&self, end: Lsn, other: &Self) -> Lsn {
+        let same = self.ranges.iter().zip(&other.ranges).take_while(|(own, other)| own == other);
+        let at = same.count();
+        let parts = |history: &Self| history.ranges.get(at).map(TruncationRange::after);
+        [parts(self), parts(other)].into_iter().flatten().fold(end, Lsn::min)
     }
 
     /// Returns the ranges, oldest first.

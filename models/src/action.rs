@@ -5,7 +5,9 @@ use std::fmt;
 use quorate_core::id::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::clones::CloneStep;
 use crate::reader::ReaderStep;
+use crate::step::position_of;
 
 /// One step. Segments are named by group and position, writers by the order of their epochs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -31,6 +33,8 @@ pub enum Action {
         /// The LSN.
         target: u8,
     },
+    /// Something of, or about, a clone.
+    Clone(CloneStep),
     /// A segment discards what its garbage floor allows.
     Collect {
         /// Group of the segment.
@@ -101,6 +105,8 @@ pub enum Action {
     Reader(ReaderStep),
     /// The next writer starts its recovery.
     Recover,
+    /// Something of, or about, the second region.
+    Region(RegionStep),
     /// A writer sends a segment again what it may lack.
     Resend {
         /// The writer.
@@ -153,6 +159,7 @@ impl fmt::Display for Action {
                     nth(writer)
                 )
             }
+            Self::Clone(step) => step.fmt(out),
             Self::Collect { group, position } => {
                 write!(out, "g{group}{} discards old versions", name(position))
             }
@@ -182,6 +189,7 @@ impl fmt::Display for Action {
             }
             Self::Reader(step) => step.fmt(out),
             Self::Recover => write!(out, "the next writer starts"),
+            Self::Region(step) => step.fmt(out),
             Self::Resend { writer, group, position } => {
                 write!(out, "writer {} sends again to g{group}{}", nth(writer), name(position))
             }
@@ -190,6 +198,76 @@ impl fmt::Display for Action {
                 write!(out, "write {index} of g{group}{} is durable", name(position))
             }
             Self::Write { writer, mtr } => write!(out, "writer {} writes MTR {mtr}", nth(writer)),
+        }
+    }
+}
+
+/// A step of, or about, the second region.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum RegionStep {
+    /// The relay's request for a stream reaches an open writer.
+    Attach {
+        /// The writer.
+        writer: u8,
+    },
+    /// Something that a relay has sent reaches a segment.
+    Deliver {
+        /// Which of what it has sent.
+        index: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// A message of a writer reaches the relay.
+    Follow {
+        /// The writer.
+        writer: u8,
+        /// Which of the messages it has sent to readers, in the order of their hashes.
+        message: u8,
+    },
+    /// The second region is promoted.
+    Promote,
+    /// A relay from the second region to the first takes the place of the other one.
+    Reattach,
+    /// The relay asks a segment for what is missing, and gets it.
+    Refill {
+        /// Group of the segment.
+        group: u8,
+        /// Position of the segment.
+        position: u8,
+    },
+    /// The relay crashes, and another one starts.
+    Restart,
+    /// A planned switch: the second region opens after the first was fenced and drained.
+    Switch {
+        /// The writer that has fenced the first region.
+        writer: u8,
+    },
+    /// The writer of the second region writes a mini-transaction.
+    Write {
+        /// Which of the configuration's mini-transactions.
+        mtr: u8,
+    },
+}
+
+impl fmt::Display for RegionStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nth = |writer: u8| u32::from(writer).saturating_add(1);
+        match *self {
+            Self::Attach { writer } => write!(out, "writer {} registers the relay", nth(writer)),
+            Self::Deliver { index, position } => {
+                write!(out, "parcel {index} of the relay reaches {}", position_of(position))
+            }
+            Self::Follow { writer, message } => {
+                write!(out, "message {message} of writer {} reaches the relay", nth(writer))
+            }
+            Self::Promote => write!(out, "the second region is promoted"),
+            Self::Reattach => write!(out, "the first region is attached to the second"),
+            Self::Refill { group, position } => {
+                write!(out, "the relay pulls from g{group}{}", position_of(position))
+            }
+            Self::Restart => write!(out, "the relay crashes, and another one starts"),
+            Self::Switch { .. } => write!(out, "the second region takes over as planned"),
+            Self::Write { mtr } => write!(out, "the second region's writer writes MTR {mtr}"),
         }
     }
 }

@@ -83,6 +83,7 @@ impl<R: Rules> World<R> {
         };
         let number = next.budget.writers;
         let target = Lsn::new(u64::from(target));
+        self.clones_allow(next, target, self.configuration.epoch(number))?;
         self.start_writer(next, machine, &effects);
         let events = self.events.intern((number, vec![Event::Backtracking(target)]));
         let writer = next.writer(usize::from(number));
@@ -113,7 +114,7 @@ impl<R: Rules> World<R> {
 
     /// Returns what `writer` makes of the answers of its segments. All that give one must say the
     /// same.
-    fn locate(
+    pub(crate) fn locate(
         &self,
         state: &State,
         writer: &Writer<R>,

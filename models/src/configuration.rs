@@ -9,12 +9,15 @@ use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
 
 mod backtracks;
+mod clones;
 mod growth;
 mod list;
 mod readers;
+mod regions;
 mod scripts;
 
 pub use list::ALL;
+pub use regions::Regions;
 
 /// How much happens in one step of a model.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -157,6 +160,10 @@ pub struct Configuration {
     pub caches: bool,
     /// Whether messages of a stream arrive in order, as they do over one connection.
     pub in_order: bool,
+    /// What may happen to a second region, if there is one: its relay is the reader.
+    pub regions: Option<Regions>,
+    /// Clones that may be made.
+    pub clones: u8,
     /// How often a writer may take the reader for dead.
     pub expels: u8,
     /// Whether writers raise the garbage floor and segments discard what is under it.
@@ -222,6 +229,8 @@ impl Configuration {
         attaches: 0,
         caches: true,
         in_order: false,
+        regions: None,
+        clones: 0,
         expels: 0,
         collect: false,
         hold: None,
@@ -286,7 +295,8 @@ impl Configuration {
 
     fn records_max(&self) -> u32 {
         let longest = self.mtrs.iter().map(|mtr| mtr.len()).max().unwrap_or(1);
-        let writes = u32::from(self.writes).saturating_add(u32::from(self.spare_writes));
+        let regions = self.regions.map_or(0, |regions| regions.writes);
+        let writes = [self.writes, self.spare_writes, regions].map(u32::from).into_iter().sum();
         u32::try_from(longest).unwrap_or(1).saturating_mul(writes).max(1)
     }
 
@@ -307,6 +317,12 @@ impl Configuration {
     #[must_use]
     pub fn epoch(&self, index: u8) -> VolumeEpoch {
         let number = u64::from(index).saturating_add(1);
+        if self.is_fence(index)
+            && let Some(fence) =
+                VolumeEpoch::new(number, InstanceId::new(0)).promoted(InstanceId::new(number))
+        {
+            return fence;
+        }
         let counter = if self.one_counter { number.min(2) } else { number };
         VolumeEpoch::new(counter, InstanceId::new(number))
     }

@@ -11,10 +11,12 @@ use quorate_core::recovery::{Choice, choose_under};
 use quorate_core::rules::Rules;
 
 use crate::intern::combine;
+use crate::region::Heading;
 use crate::volume_spec::{Flaw, Volume};
 use crate::witness::{Witness, Witnesses};
 use crate::world::{MEMBERS, NO_VOTE, Slot, State, World};
 
+pub mod clones;
 pub mod completeness;
 pub mod durability;
 pub mod garbage;
@@ -28,10 +30,13 @@ pub mod prefix;
 pub mod progress;
 pub mod reads;
 pub mod recovery;
+pub mod regions;
 
 /// A property, by its name in ARCHITECTURE.md.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Property {
+    /// A clone's pages are its parent's at its point.
+    Clones,
     /// A segment's SCL is the end of its unbroken chain.
     Completeness,
     /// P1: what was acknowledged is found by every recovery from every read quorum.
@@ -58,11 +63,14 @@ pub enum Property {
     Reads,
     /// P9: recoveries that crash and compete leave one decision standing.
     Recovery,
+    /// Another region is a prefix of the first, and loses nothing by a planned switch.
+    Regions,
 }
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
+        Self::Clones,
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
@@ -76,12 +84,14 @@ impl Property {
         Self::Progress,
         Self::Reads,
         Self::Recovery,
+        Self::Regions,
     ];
 
     /// Returns the property's name and its number in the protocol.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Clones => "clones",
             Self::Completeness => "completeness",
             Self::Durability => "P1 durability",
             Self::Garbage => "P7 garbage",
@@ -95,6 +105,7 @@ impl Property {
             Self::Progress => "progress",
             Self::Reads => "P4 reads",
             Self::Recovery => "P9 recovery",
+            Self::Regions => "regions",
         }
     }
 
@@ -117,12 +128,20 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
     let of_slots = (0..world.slots_count()).find_map(|index| world.slot(state, index).broken);
     let kept = || (!garbage::is_kept(world, state)).then_some(Property::Garbage);
     of_slots
-        .or_else(|| of_quorums(world, state))
+        .or_else(|| of_quorums(world, state).filter(|_| !is_attached(world, state)))
         .or_else(|| of_writers(world, state))
         .or_else(|| membership::broken(world, state))
         .or_else(|| geometry::broken(world, state))
         .or_else(kept)
         .or_else(|| reads::broken_of_reader(world, state))
+        .or_else(|| regions::broken(world, state))
+        .or_else(|| clones::broken(world, state))
+}
+
+/// Returns whether the first region is attached to another one: what it has is then what that one
+/// has, and judged there.
+fn is_attached<R: Rules>(world: &World<R>, state: &State) -> bool {
+    world.region(state).is_some_and(|node| node.heading == Heading::Back)
 }
 
 /// Evaluates the properties of a single segment, once for each distinct one.

@@ -9,12 +9,14 @@
 
 mod action;
 pub mod backtrack;
+mod clones;
 pub mod configuration;
 mod intern;
 pub mod invariant;
 pub mod liveness;
 mod machine;
 mod reader;
+mod region;
 mod script;
 pub mod step;
 pub mod story;

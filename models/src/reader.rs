@@ -100,7 +100,8 @@ impl<R: Rules> World<R> {
 
     /// Tells a writer that has just opened what to hold: its garbage floor may move from now on.
     pub(crate) fn tell_holds(&self, machine: &mut Writer<R>) {
-        if self.configuration.collect {
+        // Where there are clones, who opens is told as a step of its own.
+        if self.configuration.collect && self.configuration.clones == 0 {
             let holds = self.configuration.holds();
             machine.step(WriterInput::Hold { holds }, &mut Vec::new());
         }

@@ -13,7 +13,8 @@ use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
 use stateright::{Model, Property};
 
-pub use crate::action::Action;
+pub use crate::action::{Action, RegionStep};
+pub use crate::clones::CloneStep;
 use crate::configuration::{Configuration, Granularity};
 use crate::invariant;
 use crate::machine::writer_message;
@@ -64,6 +65,8 @@ impl<R: Rules> World<R> {
             writers: [u32::MAX; WRITERS],
             volume: 0,
             reader: u32::MAX,
+            region: u32::MAX,
+            clones: u32::MAX,
             budget: Budget {
                 writers: 1,
                 writes: self.configuration.writes,
@@ -87,7 +90,12 @@ impl<R: Rules> World<R> {
         }
         // Every message so far has reached every segment and would change nothing.
         state.set_writer(0, self.intern_writer(writer, Vec::new(), Vec::new(), &[]));
-        if self.configuration.attaches > 0 {
+        if self.configuration.clones > 0 {
+            state.clones = self.new_clones();
+        }
+        if let Some(regions) = self.configuration.regions {
+            state.region = self.new_region(regions);
+        } else if self.configuration.attaches > 0 {
             state.reader = self.new_reader();
         }
         let volume =
@@ -169,7 +177,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Gives answers to every writer: those of another epoch must see that it isn't theirs.
-    fn apply_replies(&self, state: &mut State, group: u8, position: u8, replies: u32) {
+    pub(crate) fn apply_replies(&self, state: &mut State, group: u8, position: u8, replies: u32) {
         if replies == 0 {
             return;
         }
@@ -239,6 +247,7 @@ impl<R: Rules> World<R> {
                 next.budget.backtracks = next.budget.backtracks.checked_sub(1)?;
                 self.backtrack(&mut next, writer, target)?;
             }
+            Action::Clone(step) => self.take_clone(state, &mut next, step)?,
             Action::Collect { group, position } => {
                 let outcome = self.collect(state.slot(at(group, position)));
                 next.set_slot(at(group, position), outcome.slot);
@@ -284,6 +293,7 @@ impl<R: Rules> World<R> {
             }
             Action::Reader(step) => self.take_reader(state, &mut next, step)?,
             Action::Recover => self.recover(&mut next),
+            Action::Region(step) => self.take_region(state, &mut next, step)?,
             Action::Resend { writer, group, position } => {
                 let what = 64 | u64::from(group) << 3 | u64::from(position);
                 let (group, to) = (PgId::new(u32::from(group)), position_of(position));
@@ -322,6 +332,8 @@ impl<R: Rules> World<R> {
             && next.writers == state.writers
             && next.volume == state.volume
             && next.reader == state.reader
+            && next.region == state.region
+            && next.clones == state.clones
             && next.flaw == state.flaw;
         if is_same {
             return None;
@@ -386,7 +398,7 @@ impl<R: Rules> World<R> {
             if state.budget.backtracks > 0 && state.budget.writers < configuration.epochs {
                 self.push_backtracks(state, writer, actions);
             }
-            if state.budget.writes > 0 {
+            if state.budget.writes > 0 && !configuration.is_fence(writer) {
                 let mtrs = 0..as_u8(configuration.mtrs.len());
                 actions.extend(mtrs.map(|mtr| Action::Write { writer, mtr }));
             }
@@ -518,6 +530,8 @@ impl<R: Rules> Model for World<R> {
             self.push_segment_actions(state, group, actions);
         }
         self.push_reader_actions(state, actions);
+        self.push_region_actions(state, actions);
+        self.push_clone_actions(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {

@@ -202,9 +202,11 @@ impl<R: Rules> World<R> {
             }
             Action::Ask { .. }
             | Action::Backtrack { .. }
+            | Action::Clone(_)
             | Action::Publish { .. }
             | Action::Reader(_)
             | Action::Recover
+            | Action::Region(_)
             | Action::Step { .. }
             | Action::Write { .. } => action,
         })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_core::refusal::Refusal;
 
-use crate::step::{Action, ReaderStep};
+use crate::step::{Action, CloneStep, ReaderStep, RegionStep};
 
 macro_rules! witnesses {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -180,6 +180,36 @@ witnesses! {
     ReaderNotYet,
     /// A reader was refused a read, for what was discarded.
     ReaderRefused,
+    /// A relay reported how far another region is.
+    RelayAdvanced,
+    /// A relay found that the region that it feeds had gone on by itself.
+    RelayDiverged,
+    /// A relay learned that the region that it feeds is another one's.
+    RelayOvertaken,
+    /// A relay got records from a segment.
+    RelayRefilled,
+    /// Another region went back with the first one.
+    RelayWentBack,
+    /// Another region was promoted without something that the first one had acknowledged.
+    PromotedBehind,
+    /// Another region took over as planned.
+    Switched,
+    /// A region that was left behind has again what the other one has.
+    Resynced,
+    /// A commit waited for another region.
+    GateHeld,
+    /// A commit that waited for another region was let through.
+    GateReleased,
+    /// A clone was made.
+    CloneMade,
+    /// A clone was read below its parent's VDL.
+    CloneRead,
+    /// A clone was not made: there was no such point any more, or none.
+    CloneRefused,
+    /// A clone was deleted.
+    CloneDeleted,
+    /// A volume didn't go back, for a clone.
+    BacktrackRefused,
     /// A step of this kind changed a state.
     StepAnswer,
     /// A step of this kind changed a state.
@@ -191,9 +221,15 @@ witnesses! {
     /// A step of this kind changed a state.
     StepCrash,
     /// A step of this kind changed a state.
+    StepCreate,
+    /// A step of this kind changed a state.
     StepDamage,
     /// A step of this kind changed a state.
+    StepDelete,
+    /// A step of this kind changed a state.
     StepDeliver,
+    /// A step of this kind changed a state.
+    StepDurable,
     /// A step of this kind changed a state.
     StepExpel,
     /// A step of this kind changed a state.
@@ -204,18 +240,32 @@ witnesses! {
     StepFollow,
     /// A step of this kind changed a state.
     StepGossip,
+    /// A step of this kind changed a state.
+    StepHeld,
     /// A recovery started that is to go to a point of the log.
     StepBacktrack,
     /// A step of this kind changed a state.
     StepPublish,
     /// A step of this kind changed a state.
+    StepPromote,
+    /// A step of this kind changed a state.
     StepPull,
     /// A step of this kind changed a state.
+    StepReattach,
+    /// A step of this kind changed a state.
     StepRecover,
+    /// A step of this kind changed a state.
+    StepRefill,
     /// A step of this kind changed a state.
     StepRelease,
     /// A step of this kind changed a state.
     StepResend,
+    /// A step of this kind changed a state.
+    StepRestart,
+    /// A step of this kind changed a state.
+    StepShip,
+    /// A step of this kind changed a state.
+    StepSwitch,
     /// A step of this kind changed a state.
     StepSync,
     /// A step of this kind changed a state.
@@ -231,6 +281,11 @@ impl Witness {
         match action {
             Action::Answer { .. } => Self::StepAnswer,
             Action::Ask { .. } => Self::StepAsk,
+            Action::Clone(CloneStep::Create { .. }) => Self::StepCreate,
+            Action::Clone(CloneStep::Delete) => Self::StepDelete,
+            Action::Clone(CloneStep::Durable) => Self::StepDurable,
+            Action::Clone(CloneStep::Held { .. }) => Self::StepHeld,
+            Action::Clone(CloneStep::Tell { .. }) => Self::StepTell,
             Action::Collect { .. } => Self::StepCollect,
             Action::Crash { .. } => Self::StepCrash,
             Action::Damage { .. } => Self::StepDamage,
@@ -248,6 +303,15 @@ impl Witness {
             Action::Reader(ReaderStep::Release) => Self::StepRelease,
             Action::Reader(ReaderStep::Tell { .. }) => Self::StepTell,
             Action::Recover => Self::StepRecover,
+            Action::Region(RegionStep::Attach { .. }) => Self::StepAttach,
+            Action::Region(RegionStep::Deliver { .. }) => Self::StepShip,
+            Action::Region(RegionStep::Follow { .. }) => Self::StepFollow,
+            Action::Region(RegionStep::Promote) => Self::StepPromote,
+            Action::Region(RegionStep::Reattach) => Self::StepReattach,
+            Action::Region(RegionStep::Refill { .. }) => Self::StepRefill,
+            Action::Region(RegionStep::Restart) => Self::StepRestart,
+            Action::Region(RegionStep::Switch { .. }) => Self::StepSwitch,
+            Action::Region(RegionStep::Write { .. }) => Self::StepWrite,
             Action::Resend { .. } => Self::StepResend,
             Action::Step { .. } => Self::StepStep,
             Action::Sync { .. } => Self::StepSync,
@@ -278,11 +342,11 @@ impl Witness {
     }
 }
 
-const _: () = assert!(Witness::ALL.len() <= 128);
+const _: () = assert!(Witness::ALL.len() <= 192);
 
 /// The situations that occurred.
 #[derive(Debug, Default)]
-pub struct Witnesses([AtomicU64; 2]);
+pub struct Witnesses([AtomicU64; 3]);
 
 impl Witnesses {
     pub(crate) fn saw(&self, witness: Witness) {
@@ -305,8 +369,12 @@ impl Witnesses {
     }
 
     const fn word(&self, witness: Witness) -> &AtomicU64 {
-        let [low, high] = &self.0;
-        if (witness as u8) < 64 { low } else { high }
+        let [low, middle, high] = &self.0;
+        match witness as u8 / 64 {
+            0 => low,
+            1 => middle,
+            _ => high,
+        }
     }
 
     /// Returns the situations that occurred.

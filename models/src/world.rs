@@ -21,10 +21,12 @@ use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::{PhaseName, Writer};
 
+use crate::clones::ClonesNode;
 use crate::configuration::Configuration;
 use crate::intern::{Arena, Memo, combine, hash_of};
 use crate::invariant;
 use crate::reader::ReaderNode;
+use crate::region::RegionNode;
 use crate::volume_spec::{Event, Flaw, Volume};
 use crate::witness::Witnesses;
 
@@ -51,6 +53,10 @@ pub struct State {
     pub(crate) volume: u32,
     /// The interned reader; `u32::MAX` where there is none.
     pub(crate) reader: u32,
+    /// The interned second region; `u32::MAX` where there is none.
+    pub(crate) region: u32,
+    /// The interned list of clones; `u32::MAX` where there is none.
+    pub(crate) clones: u32,
     pub(crate) budget: Budget,
     /// Set when the last step was one that the abstract volume can't take: such a state has no
     /// successors.
@@ -214,6 +220,8 @@ pub struct World<R: Rules> {
     pub(crate) to_writer: Arena<ToWriter>,
     pub(crate) to_reader: Arena<ToReader>,
     pub(crate) readers: Arena<ReaderNode<R>>,
+    pub(crate) regions: Arena<RegionNode<R>>,
+    pub(crate) clones: Arena<ClonesNode<R>>,
     /// Lists of interned answers.
     pub(crate) replies: Arena<Vec<u32>>,
     pub(crate) events: Arena<(u8, Vec<Event>)>,
@@ -243,6 +251,11 @@ pub(crate) struct Memos {
     pub(crate) follow: Memo<u32>,
     pub(crate) fetch: Memo<u32>,
     pub(crate) reader: Memo<Option<invariant::Property>>,
+    /// What a second region does with what reaches it, its relay with messages, and with a segment.
+    pub(crate) region: Memo<u32>,
+    pub(crate) relay: Memo<u32>,
+    pub(crate) refill: Memo<u32>,
+    pub(crate) regions: Memo<bool>,
 }
 
 impl<R: Rules> World<R> {
@@ -264,6 +277,10 @@ impl<R: Rules> World<R> {
             follow: Memo::new(),
             fetch: Memo::new(),
             reader: Memo::new(),
+            region: Memo::new(),
+            relay: Memo::new(),
+            refill: Memo::new(),
+            regions: Memo::new(),
         };
         let world = Self {
             configuration: *configuration,
@@ -277,6 +294,8 @@ impl<R: Rules> World<R> {
             to_writer: Arena::new(seed),
             to_reader: Arena::new(seed),
             readers: Arena::new(seed),
+            regions: Arena::new(seed),
+            clones: Arena::new(seed),
             replies: Arena::new(seed),
             events: Arena::new(seed),
             memos,
@@ -454,6 +473,12 @@ impl<R: Rules> World<R> {
         if state.reader != u32::MAX {
             hash = combine(hash, self.readers.hash(state.reader));
         }
+        if state.region != u32::MAX {
+            hash = combine(hash, self.regions.hash(state.region));
+        }
+        if state.clones != u32::MAX {
+            hash = combine(hash, self.clones.hash(state.clones));
+        }
         for (_, node) in self.started(&state) {
             hash = combine(hash, node.rest);
         }
@@ -485,12 +510,17 @@ impl<R: Rules> World<R> {
         let Memos { deliver, pull, local, answer, command, volume, quorums, view, read, .. } =
             &self.memos;
         let Memos { pair, follow, fetch, reader, .. } = &self.memos;
+        let Memos { region, relay, refill, regions, .. } = &self.memos;
+        let regions = region.len() + relay.len() + refill.len() + regions.len();
         let readers = [pair.len(), follow.len(), fetch.len(), reader.len(), self.readers.len()];
         let memos = [deliver.len(), pull.len(), local.len()].iter().sum::<usize>();
         let more = [answer.len(), command.len(), volume.len(), quorums.len(), view.len()];
         let arenas = [self.slots.len(), self.writers.len(), self.volumes.len()];
         memos
             + readers.iter().sum::<usize>()
+            + regions
+            + self.regions.len()
+            + self.clones.len()
             + more.iter().sum::<usize>()
             + read.len()
             + arenas.iter().sum::<usize>()

@@ -123,7 +123,9 @@ impl<R: Rules> Writer<R> {
         let target = locating.target;
         open.locating = None;
         let nearest = places.iter().map(|place| place.cpl).max().unwrap_or(Lsn::ZERO);
-        if nearest != target && !self.rules.has(Bug::BacktrackAnywhere) {
+        let is_anywhere =
+            self.rules.has(Bug::BacktrackAnywhere) || self.rules.has(Bug::CloneAnywhere);
+        if nearest != target && !is_anywhere {
             effects.push(refused(CommandRefusal::NotConsistent { nearest }));
             return;
         }

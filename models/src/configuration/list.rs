@@ -8,7 +8,7 @@ use super::scripts::{
     TAKEN_BACK, TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
     TO_SINGLE_SMALL, replace, replace_by, to_degraded, to_four, to_full_and_tail,
 };
-use super::{Configuration, Granularity, Tier, backtracks, growth, readers};
+use super::{Configuration, Granularity, Tier, backtracks, clones, growth, readers, regions};
 
 pub(super) const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
     Ok(quorums) => quorums,
@@ -501,6 +501,17 @@ pub const ALL: &[Configuration] = &[
     backtracks::BACKTRACK_LIMIT,
     backtracks::BACKTRACK_MTR,
     backtracks::BACKTRACK_E2,
+    regions::REGION_SHIP,
+    regions::REGION_GROUPS,
+    regions::REGION_BACKTRACK,
+    regions::REGION_SWITCH,
+    regions::REGION_REATTACH,
+    regions::REGION_THREE,
+    regions::REGION_BACK_THREE,
+    clones::CLONE_COLLECT,
+    clones::CLONE_MTR,
+    clones::CLONE_BACKTRACK,
+    clones::CLONE_THREE,
     backtracks::BACKTRACK_E3R2,
     backtracks::BACKTRACK_GROUPS,
     Configuration {

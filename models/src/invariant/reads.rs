@@ -48,7 +48,7 @@ pub(crate) fn broken<R: Rules>(
     })
 }
 
-fn pages<R: Rules>(world: &World<R>) -> impl Iterator<Item = PageId> {
+pub(crate) fn pages<R: Rules>(world: &World<R>) -> impl Iterator<Item = PageId> {
     let mut pages: Vec<u64> = world.configuration.mtrs.concat();
     pages.sort_unstable();
     pages.dedup();

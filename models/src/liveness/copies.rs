@@ -200,6 +200,7 @@ fn code(step: &Step) -> u64 {
             let places = (old.index() as u64) << 3 | new.position.index() as u64;
             1 << 12 | places << 16 | u64::from(new.incarnation.get()) << 22
         }
+        Step::Grow => 1 << 14,
         Step::Reshape(term) => 1 << 13 | u64::from(term.members().bits()) << 16,
     }
 }
