@@ -1,7 +1,7 @@
 //! Configurations with a clone.
 
-use super::list::{SINGLE, SMALLEST};
-use super::{Configuration, Tier};
+use super::Configuration;
+use super::list::SINGLE;
 
 pub(super) const CLONE_COLLECT: Configuration = Configuration {
     name: "clone-collect",
@@ -36,20 +36,6 @@ pub(super) const CLONE_BACKTRACK: Configuration = Configuration {
     writes: 2,
     gossip: false,
     backtracks: 1,
-    clones: 1,
-    ..Configuration::EMPTY
-};
-
-pub(super) const CLONE_THREE: Configuration = Configuration {
-    name: "clone-three",
-    purpose: "a clone of a volume whose old versions are discarded, and a recovery, on three \
-              segments (W=2, R=2)",
-    tier: Tier::Full,
-    quorums: SMALLEST,
-    epochs: 2,
-    writes: 2,
-    publish: true,
-    collect: true,
     clones: 1,
     ..Configuration::EMPTY
 };

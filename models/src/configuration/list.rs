@@ -511,7 +511,6 @@ pub const ALL: &[Configuration] = &[
     clones::CLONE_COLLECT,
     clones::CLONE_MTR,
     clones::CLONE_BACKTRACK,
-    clones::CLONE_THREE,
     backtracks::BACKTRACK_E3R2,
     backtracks::BACKTRACK_GROUPS,
     Configuration {
