@@ -191,7 +191,7 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
                 read_quorums(world, state, group)
             });
         }
-        let Some((first, rest)) = groups.split_first() else { return None };
+        let (first, rest) = groups.split_first()?;
         first.iter().find_map(|Seal { answers, added }| {
             // The seal has to hold in the groups that the first one tells of, and in no others.
             let geometry = world.configuration.geometry().grown(*added);

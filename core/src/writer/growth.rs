@@ -5,6 +5,7 @@
 //! the volume's first group takes a step that counts it: known to a write quorum there, every later
 //! recovery finds it. Only then is its first record allocated.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::open::{GroupProgress, Open};
@@ -51,11 +52,11 @@ impl Growing {
 
 impl Open {
     pub(super) fn growing_in(&self, group: PgId) -> Option<&Growing> {
-        self.growing.as_ref().filter(|growing| growing.group == group)
+        self.growing.as_deref().filter(|growing| growing.group == group)
     }
 
     pub(super) fn growing_in_mut(&mut self, group: PgId) -> Option<&mut Growing> {
-        self.growing.as_mut().filter(|growing| growing.group == group)
+        self.growing.as_deref_mut().filter(|growing| growing.group == group)
     }
 }
 
@@ -80,7 +81,8 @@ impl<R: Rules> Writer<R> {
         let group = PgId::new(self.geometry.groups_count());
         let membership = Membership::genesis(self.geometry.quorums()).adopted_by(epoch);
         let history = open.history().clone();
-        open.growing = Some(Growing { group, membership, founders: SegmentSet::EMPTY });
+        let founders = SegmentSet::EMPTY;
+        open.growing = Some(Box::new(Growing { group, membership, founders }));
         let (end, tip) = (open.end(group), open.tip(group));
         let install = Install { group, history, end, tip, membership };
         self.send_all(group, ToSegment::Install(install), effects);
@@ -126,7 +128,8 @@ impl<R: Rules> Writer<R> {
         if first.added() <= self.geometry.added() {
             return;
         }
-        let Some(Growing { group, membership, founders: _ }) = open.growing.take() else { return };
+        let Some(growing) = open.growing.take() else { return };
+        let Growing { group, membership, founders: _ } = *growing;
         open.groups.push(GroupProgress::of_new(membership));
         self.geometry = self.geometry.grown(first.added());
         effects.push(WriterEffect::Report(Report::Grown { group }));

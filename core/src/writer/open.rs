@@ -1,5 +1,6 @@
 //! An open writer's knowledge: from acknowledgements to PGCL, VCL and VDL (protocol: write path).
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -33,7 +34,7 @@ pub(super) struct Open {
     pub(super) tail: Lsn,
     pub(super) groups: Vec<GroupProgress>,
     /// The group that is being added.
-    pub(super) growing: Option<Growing>,
+    pub(super) growing: Option<Box<Growing>>,
     /// Allocated records above the VCL, by LSN.
     pub(super) unresolved: VecDeque<Record>,
     /// Records between the VDL and the VCL: of mini-transactions that are durable in part.
@@ -220,7 +221,7 @@ impl Open {
     /// Returns the membership of a group that the volume has, or is about to have.
     pub(super) fn membership(&self, group: PgId) -> Option<&Membership> {
         let of_group = self.groups.get(group.get() as usize).map(|progress| &progress.membership);
-        of_group.or(self.growing_in(group).map(Growing::membership))
+        of_group.or_else(|| self.growing_in(group).map(Growing::membership))
     }
 
     /// Moves VCL and VDL over the records that have met their group's write quorum: the VCL stops

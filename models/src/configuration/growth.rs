@@ -4,7 +4,7 @@ use quorate_core::membership::Step;
 
 use super::list::SMALLEST;
 use super::scripts::replace;
-use super::{Configuration, Scripted, Tier};
+use super::{Configuration, Scripted};
 
 const GROW: &[Step] = &[Step::Grow];
 
@@ -33,16 +33,6 @@ pub(super) const GROWTH_E2: Configuration = Configuration {
     quorums: SMALLEST,
     epochs: 2,
     mtrs: &[&[1], &[0, 1]],
-    ..GROWING
-};
-
-pub(super) const GROWTH_SIX: Configuration = Configuration {
-    name: "growth-six",
-    purpose: "a group of six that gets another one while another writer recovers",
-    tier: Tier::Full,
-    epochs: 2,
-    mtrs: &[&[1]],
-    seals_stop: true,
     ..GROWING
 };
 

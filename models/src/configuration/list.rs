@@ -495,7 +495,6 @@ pub const ALL: &[Configuration] = &[
     growth::GROWTH_CHANGE,
     growth::GROWTH_READER,
     growth::GROWTH_BACKTRACK,
-    growth::GROWTH_SIX,
     backtracks::BACKTRACK_SMALL,
     backtracks::BACKTRACK_FORWARD,
     backtracks::BACKTRACK_LIMIT,
