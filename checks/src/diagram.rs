@@ -81,8 +81,7 @@ impl Lanes {
         }
         x += TO_SEGMENTS - BETWEEN_WRITERS;
         let mut groups = Vec::new();
-        let geometry = replay.configuration.geometry();
-        for group in geometry.groups() {
+        for group in replay.configuration.groups() {
             groups.push((group, x));
             for position in Position::first(replay.configuration.members()) {
                 lanes.push((Party::Segment { group, position }, x, String::new()));

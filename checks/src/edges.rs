@@ -223,8 +223,8 @@ pub const EDGES: &[Edge] = &[
     edge(75, "a segment whose log is damaged votes with what is left of it"),
 ];
 
-/// Edges of what isn't built: groups that are added while a volume is written, and other regions.
-pub const OPEN: &[u8] = &[55, 59, 60, 61];
+/// Edges of what isn't built: other regions.
+pub const OPEN: &[u8] = &[59, 60, 61];
 
 #[cfg(test)]
 mod tests {

@@ -299,6 +299,7 @@ pub fn list(lsns: impl IntoIterator<Item = Lsn>) -> String {
 /// Returns why a writer doesn't carry out a command.
 pub(crate) const fn command_refusal(refusal: &CommandRefusal) -> &'static str {
     match refusal {
+        CommandRefusal::BeyondVolume { .. } => "no such page yet",
         CommandRefusal::Collected { .. } => "under the garbage floor",
         CommandRefusal::Empty => "nothing to write",
         CommandRefusal::Fenced { .. } => "overtaken",

@@ -174,6 +174,7 @@ fn step_name(step: &Step) -> String {
     };
     match step {
         Step::Finish(which) => format!("finish {}", half(which)),
+        Step::Grow => "add a group".to_owned(),
         Step::Replace { old, new } => format!("replace {old} by {}", new.position),
         Step::Reshape(_) => "another shape".to_owned(),
         Step::Revert(which) => format!("revert {}", half(which)),

@@ -146,9 +146,8 @@ impl Table {
             }
         });
         let writer_rows = rows.collect();
-        let geometry = world.configuration().geometry();
         let known = records(world, state);
-        let groups = geometry.groups().map(|group| {
+        let groups = world.configuration().groups().map(|group| {
             let of_group = |record: &&Record| record.group == group;
             let columns: Vec<Record> = known.iter().filter(of_group).copied().collect();
             group_table(world, state, names, group, &columns, &writers)
@@ -248,8 +247,7 @@ fn records<R: Rules>(world: &World<R>, state: &State) -> Vec<Record> {
             }
         }
     }
-    let geometry = world.configuration().geometry();
-    for group in geometry.groups() {
+    for group in world.configuration().groups() {
         for position in Position::first(world.configuration().members()) {
             let Some(segment) = world.segment(state, group, position) else { continue };
             segment.durable().records().iter().for_each(&mut add);

@@ -76,9 +76,8 @@ fn misled<R: Rules>(
     state: &State,
     wrong: fn(Names, &World<R>, &Volume, &Choice) -> Option<String>,
 ) -> Option<String> {
-    let geometry = world.configuration().geometry();
     let mut combinations: Vec<Vec<(PgId, Position)>> = vec![Vec::new()];
-    for group in geometry.groups() {
+    for group in world.configuration().groups() {
         let sets = world.seals(state, group).into_iter();
         let sets: Vec<Vec<(PgId, Position)>> =
             sets.map(|set| set.iter().map(|position| (group, position)).collect()).collect();
@@ -94,8 +93,10 @@ fn misled<R: Rules>(
             Some((*group, world.segment(state, *group, *position)?.report()))
         };
         let reports: Vec<(PgId, SealAnswer)> = members.iter().filter_map(report).collect();
-        let answers: Vec<(PgId, &SealAnswer)> =
+        let mut answers: Vec<(PgId, &SealAnswer)> =
             reports.iter().map(|(group, answer)| (*group, answer)).collect();
+        let geometry = world.geometry_of(&answers);
+        answers.retain(|(group, _)| geometry.has(*group));
         let choice = choose_under(world.rules(), &geometry, &answers);
         let wrong = wrong(names, world, world.volume(state), &choice)?;
         let heard = members.iter().map(|(group, position)| {
@@ -157,9 +158,8 @@ fn segments<'a, R: Rules>(
     world: &'a World<R>,
     state: &'a State,
 ) -> impl Iterator<Item = (String, &'a Segment<R>)> {
-    let geometry = world.configuration().geometry();
     let names = Names::of(world.configuration());
-    geometry.groups().flat_map(move |group| {
+    world.configuration().groups().flat_map(move |group| {
         Position::first(world.configuration().members()).filter_map(move |position| {
             let segment = world.segment(state, group, position)?;
             Some((names.party(Party::Segment { group, position }), segment))

@@ -172,7 +172,7 @@ pub enum WriterInput {
         /// The segment's position.
         to: Position,
     },
-    /// Take a step of a membership change.
+    /// Take a step of a membership change, or let the volume grow.
     Step {
         /// The group.
         group: PgId,
@@ -189,6 +189,11 @@ pub enum WriterInput {
 /// Why a writer doesn't carry out a command.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CommandRefusal {
+    /// A page that the volume doesn't have: it would have to grow.
+    BeyondVolume {
+        /// The page.
+        page: PageId,
+    },
     /// A point under the garbage floor: what was there is discarded.
     Collected {
         /// The floor.
@@ -244,6 +249,11 @@ pub enum Report {
     Durable {
         /// The volume durable LSN.
         vdl: Vdl,
+    },
+    /// The volume has a group more, known to every later recovery: its pages can be written.
+    Grown {
+        /// The group.
+        group: PgId,
     },
     /// What was asked for by [`WriterInput::Locate`]: a writer that opens with it goes there.
     Located {

@@ -7,7 +7,7 @@ use crate::consistency::{Scl, Vdl};
 use crate::effect::SegmentWrite;
 use crate::epoch::VolumeEpoch;
 use crate::floor::Floor;
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{Added, VolumeGeometry};
 use crate::id::{Incarnation, PageId, PgId};
 use crate::log::{Insert, Log};
 use crate::lsn::Lsn;
@@ -24,6 +24,7 @@ use crate::truncation::History;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SegmentImage {
     pub(crate) group: PgId,
+    /// As the volume was created: how far it has grown is in the first group's membership.
     pub(crate) geometry: VolumeGeometry,
     /// Never below the history's epoch.
     pub(crate) promised: VolumeEpoch,
@@ -110,19 +111,19 @@ impl core::error::Error for CorruptImage {}
 
 impl SegmentImage {
     /// Returns the state of a segment that has never been written, or `None` if the volume has no
-    /// such group.
+    /// such group, nor can get it by growing.
     #[must_use]
     pub fn create(group: PgId, geometry: VolumeGeometry) -> Option<Self> {
         Self::join(group, geometry, Incarnation::new(0))
     }
 
     /// Returns the state of an empty disk that is to join its group under a name of its own, or
-    /// `None` if the volume has no such group.
+    /// `None` if the volume has no such group, nor can get it by growing.
     #[must_use]
     pub fn join(group: PgId, geometry: VolumeGeometry, incarnation: Incarnation) -> Option<Self> {
-        geometry.has(group).then(|| Self {
+        geometry.may_have(group).then(|| Self {
             group,
-            geometry,
+            geometry: geometry.grown(Added::NONE),
             promised: VolumeEpoch::ZERO,
             history: History::new(),
             incarnation,
@@ -347,7 +348,7 @@ impl SegmentImage {
         self.group
     }
 
-    /// Returns the volume's geometry.
+    /// Returns the volume's geometry as it was created.
     #[must_use]
     pub const fn geometry(&self) -> &VolumeGeometry {
         &self.geometry

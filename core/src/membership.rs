@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::epoch::VolumeEpoch;
 use crate::formula::{Formula, Half, Term};
+use crate::geometry::Added;
 use crate::id::{Incarnation, Position, Positions, SegmentId, SegmentSet};
 use crate::quorum::{QuorumError, QuorumSet};
 use crate::rules::{Bug, Rules};
@@ -33,11 +34,18 @@ impl fmt::Display for MembershipEpoch {
 /// A step is durable when a write quorum of `before` and one of `quorums` hold it. *Settled* is the
 /// mark that says so: a further membership, of the next number, whose `before` is itself. It is
 /// proposed after the step is durable, never with it (edge 70).
+///
+/// That of the volume's first group also says how far the volume has grown (edge 55): a group is
+/// added by a step like any other.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 pub struct Membership {
     epoch: MembershipEpoch,
     quorums: Formula,
     before: Formula,
+    /// Groups that were added to the volume; none but in the membership of its first group.
+    added: Added,
+    /// As `added`, in the membership that this one was proposed from.
+    added_before: Added,
     /// By position: the disk that has it, or had it last.
     incarnations: Positions<Incarnation>,
     /// By position: disks below this one are refused for ever.
@@ -49,6 +57,8 @@ pub struct Membership {
 pub enum Step {
     /// Finish a change: its new members have all that they need.
     Finish(Half),
+    /// Add a group to the volume: a step of the first group.
+    Grow,
     /// Begin to replace `old` by `new`.
     Replace {
         /// The place of the member that goes.
@@ -87,6 +97,8 @@ impl Membership {
             epoch: MembershipEpoch::default(),
             quorums,
             before: quorums,
+            added: Added::NONE,
+            added_before: Added::NONE,
             incarnations: Positions::default(),
             burnt: Positions::default(),
         }
@@ -102,12 +114,21 @@ impl Membership {
     /// Returns the settled mark of this membership.
     #[must_use]
     pub const fn settled(self, volume: VolumeEpoch) -> Self {
-        Self { epoch: self.next_epoch(volume), before: self.quorums, ..self }
+        let (epoch, added_before) = (self.next_epoch(volume), self.added);
+        Self { epoch, before: self.quorums, added_before, ..self }
+    }
+
+    /// Returns this membership as that of a volume with `added` groups more than at its creation.
+    #[must_use]
+    pub fn grown(self, added: Added) -> Self {
+        let is_next = self.added_before.next() == Some(added);
+        let added_before = if is_next { self.added_before } else { added };
+        Self { added, added_before, ..self }
     }
 
     /// Returns this membership as a seeded bug proposes it: with its settled mark.
     pub(crate) const fn with_mark_too_early(self) -> Self {
-        Self { before: self.quorums, ..self }
+        Self { before: self.quorums, added_before: self.added, ..self }
     }
 
     /// Returns the membership that an operator forces when the `lost` members never come back: all
@@ -153,11 +174,13 @@ impl Membership {
         volume: VolumeEpoch,
         step: Step,
     ) -> Result<Self, StepRefusal> {
-        let mut next = Self { epoch: self.next_epoch(volume), before: self.quorums, ..*self };
+        let (epoch, added_before) = (self.next_epoch(volume), self.added);
+        let mut next = Self { epoch, before: self.quorums, added_before, ..*self };
         match step {
             Step::Finish(half) => {
                 next.quorums = self.quorums.finished(half).ok_or(StepRefusal::Nothing)?;
             }
+            Step::Grow => next.added = self.added.next().ok_or(StepRefusal::Nothing)?,
             Step::Replace { old, new } => {
                 next.quorums = self.replacing(old, new)?;
                 *next.incarnations.at_mut(new.position) = new.incarnation;
@@ -231,10 +254,17 @@ impl Membership {
         &self.before
     }
 
+    /// Returns how many groups the volume has got since it was created, if this is the membership
+    /// of its first group.
+    #[must_use]
+    pub const fn added(&self) -> Added {
+        self.added
+    }
+
     /// Returns whether this is the mark of a durable step.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.before == self.quorums
+        self.before == self.quorums && self.added_before == self.added
     }
 
     /// Returns everybody whom this membership concerns: its members and those before it.
@@ -277,12 +307,18 @@ impl<'de> Deserialize<'de> for Membership {
             epoch: MembershipEpoch,
             quorums: Formula,
             before: Formula,
+            added: Added,
+            added_before: Added,
             incarnations: Positions<Incarnation>,
             burnt: Positions<Incarnation>,
         }
-        let Parts { epoch, quorums, before, incarnations, burnt } = Parts::deserialize(input)?;
+        let Parts { epoch, quorums, before, added, added_before, incarnations, burnt } =
+            Parts::deserialize(input)?;
+        if added != added_before && added_before.next() != Some(added) {
+            return Err(serde::de::Error::custom("more than one group added at once"));
+        }
         match quorums.follows(&before) {
-            Ok(()) => Ok(Self { epoch, quorums, before, incarnations, burnt }),
+            Ok(()) => Ok(Self { epoch, quorums, before, added, added_before, incarnations, burnt }),
             Err(QuorumError::OutOfRange)
             | Err(QuorumError::ReadMissesWrite)
             | Err(QuorumError::WriteMissesWrite) => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consistency::{GarbageFloor, ReadPoint, Scl, Vdl};
 use crate::epoch::VolumeEpoch;
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{Added, VolumeGeometry};
 use crate::id::{Incarnation, PageId, PgId, Position, Positions, ReaderId, Ticket};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
@@ -369,6 +369,9 @@ pub struct Redo {
     pub number: u64,
     /// The writer's VDL.
     pub vdl: Vdl,
+    /// How many groups the volume has got since it was created: a new one is told before its first
+    /// record.
+    pub added: Added,
     /// The records that follow those of the message before; they may be above the VDL.
     #[serde(deserialize_with = "crate::list::deserialize")]
     pub records: Vec<Record>,

@@ -129,6 +129,8 @@ pub enum ReaderReport {
 pub enum ReadRefusal {
     /// A read point above the VDL that this reader has reached.
     Ahead,
+    /// A page that the volume, as far as this reader was told, doesn't have.
+    BeyondVolume,
     /// No writer has registered this reader yet.
     NotAttached,
     /// The VDL that this reader has reached is below what is asked for: wait for it to advance.
@@ -160,6 +162,7 @@ pub enum ReadRefusal {
 pub struct Reader<R: Rules = Sound> {
     rules: R,
     id: ReaderId,
+    /// With the groups that the stream has told of.
     geometry: VolumeGeometry,
     /// `None` before the first stream.
     view: Option<View>,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::consistency::{Scl, Vcl, Vdl};
 use crate::epoch::VolumeEpoch;
 use crate::formula::Term;
-use crate::geometry::VolumeGeometry;
+use crate::geometry::{Added, VolumeGeometry};
 use crate::id::{PgId, Positions, SegmentSet};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
@@ -70,8 +70,14 @@ impl Backtrack {
         if self.target > tip {
             return None;
         }
+        // A group that was added since has nothing at the point, nor on the branch.
+        let groups = choice.ends.len();
+        let mut ends = self.ends.clone();
+        ends.resize(groups, Lsn::ZERO);
         let tips = if is_left {
-            self.tips.clone()
+            let mut tips = self.tips.clone();
+            tips.resize(groups, None);
+            tips
         } else {
             choice.ends.iter().copied().map(Some).collect()
         };
@@ -81,7 +87,7 @@ impl Backtrack {
             found: base,
             vcl: Vcl::reached(self.target),
             recovery_point: Vdl::stated(self.target),
-            ends: self.ends.clone(),
+            ends,
             tips: if goes_back { tips } else { Vec::new() },
             tip: if goes_back { tip } else { Lsn::ZERO },
             used,
@@ -99,6 +105,22 @@ pub fn newest<R: Rules>(rules: R, known: &Membership, answers: &Answers<'_>) -> 
     let reported = answers.iter().filter_map(|(_, answer)| answer.map(|it| it.membership));
     let newer = |best: Membership, next| if best.yields_to(rules, &next) { next } else { best };
     reported.fold(*known, newer)
+}
+
+/// Returns how many groups the volume has got since it was created: what the newest membership of
+/// its first group says, that any answer of that group reports or that is `known`. A recovery has
+/// to seal each of them (edge 55).
+#[must_use]
+pub fn added<R: Rules>(rules: R, known: &Membership, answers: &Answers<'_>) -> Added {
+    if rules.has(Bug::GrowthNotFound) {
+        return known.added();
+    }
+    if rules.has(Bug::GrowthByNumber) {
+        let reported = answers.iter().filter_map(|(_, answer)| answer.map(|it| it.membership));
+        let last = reported.max_by_key(|it| (it.epoch().number, it.epoch().volume));
+        return last.unwrap_or(*known).added();
+    }
+    newest(rules, known, answers).added()
 }
 
 /// Returns the newest membership that any answer reports, and whose answers count; `None` if they

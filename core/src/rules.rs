@@ -122,6 +122,18 @@ bugs! {
     GossipBelowPromise [71],
     /// Gossip inserts records without regard to the history that annuls them.
     GossipWithoutHistory [24],
+    /// A group that is added gets records before a write quorum of the first group knows of it.
+    GrowthBeforeFirstGroup [55],
+    /// A group that is added gets records before a write quorum of its own has the history.
+    GrowthBeforeOwnQuorum [55],
+    /// A recovery takes the number of groups from the membership with the highest number.
+    GrowthByNumber [55, 66],
+    /// A segment of a group that is added takes appends of any writer until it has a history.
+    GrowthFreshUnfenced [55, 56],
+    /// A recovery knows of the groups that the volume had when its process looked first.
+    GrowthNotFound [55],
+    /// A recovery seals a group that it finds, but proposes the number of groups that it knew.
+    GrowthNotReproposed [55, 67],
     /// A recovery ignores the histories that it finds and installs only its own range.
     HistoryNotCarried [4],
     /// A disk that lost everything comes back under its old name.
@@ -187,6 +199,8 @@ bugs! {
     ReaderCachesStalePage [50],
     /// A reader goes on after a gap in its stream as if nothing were missing.
     ReaderIgnoresGap [50],
+    /// A reader doesn't hear of groups that are added, and takes what it reads there as it comes.
+    ReaderIgnoresGrowth [42, 55],
     /// A reader answers a read that asks for a later point than the reader has reached.
     ReaderIgnoresMinimum [52],
     /// A reader that changes to a newer writer keeps redo above that one's recovery point.

@@ -219,7 +219,9 @@ impl<R: Rules> Segment<R> {
         let is_current = self.same(epoch, self.heard)
             && self.same(epoch, self.durable.promised)
             && self.same(epoch, self.durable.history.epoch());
+        let is_fresh = self.durable.history.epoch() == VolumeEpoch::ZERO;
         let is_unfenced = self.rules.has(Bug::NoFence)
+            || (is_fresh && self.rules.has(Bug::GrowthFreshUnfenced))
             || (self.rules.has(Bug::AckOldEpochAfterSeal) && epoch < self.heard);
         if is_current || is_unfenced {
             let scl = self.durable.log.acknowledged(self.rules.has(Bug::AckCountsHoles));
@@ -237,7 +239,8 @@ impl<R: Rules> Segment<R> {
     /// Checks that a request of `epoch` may be carried out: `epoch`, the promise and the
     /// history's epoch are one (protocol: write path).
     fn check_epoch(&self, epoch: VolumeEpoch) -> Result<(), Refusal> {
-        if self.rules.has(Bug::NoFence) {
+        let is_fresh = self.durable.history.epoch() == VolumeEpoch::ZERO;
+        if self.rules.has(Bug::NoFence) || (is_fresh && self.rules.has(Bug::GrowthFreshUnfenced)) {
             return Ok(());
         }
         self.check_fence(epoch)?;

@@ -17,6 +17,7 @@ use crate::rules::{Bug, Rules, Sound};
 use crate::truncation::History;
 
 mod allocation;
+mod growth;
 mod installing;
 mod locate;
 mod membership;
@@ -30,6 +31,9 @@ pub use membership::Standing;
 use installing::Installing;
 use open::{Acknowledged, Open};
 use sealing::{GroupSeal, Sealing};
+
+/// The group whose membership says which groups the volume has.
+const FIRST: PgId = PgId::new(0);
 
 /// One writer instance, of one epoch. It has no durable state: a restart is a new instance with a
 /// new epoch.
@@ -47,6 +51,8 @@ use sealing::{GroupSeal, Sealing};
 pub struct Writer<R: Rules = Sound> {
     rules: R,
     epoch: VolumeEpoch,
+    /// With the groups that the volume has as far as this writer knows: those that it began to ask,
+    /// then those that it found, then those too that it has added.
     geometry: VolumeGeometry,
     phase: Phase,
 }
@@ -154,8 +160,13 @@ impl<R: Rules> Writer<R> {
         backtrack: Option<Backtrack>,
         effects: &mut Vec<WriterEffect>,
     ) -> Self {
-        let first = (Membership::genesis(geometry.quorums()), SegmentSet::EMPTY);
-        let known = known.chain(core::iter::repeat(first)).take(geometry.groups_count() as usize);
+        let genesis = Membership::genesis(geometry.quorums());
+        let mut known = known.chain(core::iter::repeat((genesis, SegmentSet::EMPTY)));
+        let first = known.next().map(|(membership, lost)| {
+            (membership.grown(membership.added().max(geometry.added())), lost)
+        });
+        let geometry = first.map_or(geometry, |(first, _)| geometry.grown(first.added()));
+        let known = first.into_iter().chain(known).take(geometry.groups_count() as usize);
         let seals = known.map(|(membership, lost)| GroupSeal::new(membership, lost)).collect();
         let phase = Phase::Sealing(Sealing::new(seals, backtrack));
         let writer = Self { rules, epoch, geometry, phase };
@@ -199,7 +210,7 @@ impl<R: Rules> Writer<R> {
     ) {
         // Acknowledgements echo the epoch: one that was given to another epoch says nothing about
         // this one (edge 28).
-        if !self.geometry.has(group) {
+        if !self.has(group) {
             return;
         }
         match message {
@@ -307,7 +318,7 @@ impl<R: Rules> Writer<R> {
                 open.resend(self.epoch, group, to, self.geometry.limits(), effects);
             }
             Phase::Sealing(sealing) => {
-                let at = sealing.asked_at(self.rules, group, to);
+                let at = sealing.asked_at(self.rules, &self.geometry, group, to);
                 let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at });
                 effects.push(WriterEffect::Send { group, to: only, message });
             }
@@ -316,6 +327,15 @@ impl<R: Rules> Writer<R> {
 
     fn send_all(&self, group: PgId, message: ToSegment, effects: &mut Vec<WriterEffect>) {
         effects.push(WriterEffect::Send { group, to: self.everyone(group), message });
+    }
+
+    /// Returns whether this writer speaks to `group`.
+    fn has(&self, group: PgId) -> bool {
+        match &self.phase {
+            Phase::Fenced { .. } | Phase::Installing(_) => self.geometry.has(group),
+            Phase::Open(open) => open.membership(group).is_some(),
+            Phase::Sealing(sealing) => sealing.has_asked(group),
+        }
     }
 
     /// Returns whom this writer speaks to in `group`.
@@ -359,7 +379,7 @@ impl<R: Rules> Writer<R> {
         self.epoch
     }
 
-    /// Returns the volume's geometry.
+    /// Returns the volume's geometry, with all groups that it has as far as this writer knows.
     #[must_use]
     pub const fn geometry(&self) -> &VolumeGeometry {
         &self.geometry

@@ -60,6 +60,7 @@ fn read(
         Report::ReadRefused { refusal, .. } => Some(Err(refusal)),
         Report::Confirmed { .. }
         | Report::Durable { .. }
+        | Report::Grown { .. }
         | Report::Located { .. }
         | Report::Opened { .. }
         | Report::Overtaken { .. }
@@ -312,6 +313,7 @@ fn a_read_sees_its_read_point() {
         Report::Read { version, .. } => version.map(|record| record.lsn) == Some(nth(1)),
         Report::Confirmed { .. }
         | Report::Durable { .. }
+        | Report::Grown { .. }
         | Report::Located { .. }
         | Report::Opened { .. }
         | Report::Overtaken { .. }

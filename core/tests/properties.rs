@@ -314,7 +314,8 @@ fn schedules_reach_what_they_are_meant_to_reach() {
                 Report::Overtaken { .. } => overtaken += 1,
                 Report::Read { version, .. } => reads += usize::from(version.is_some()),
                 Report::Refused(_) => throttled += 1,
-                Report::Located { .. }
+                Report::Grown { .. }
+                | Report::Located { .. }
                 | Report::ReadRefused { .. }
                 | Report::Rejected { .. }
                 | Report::Settled { .. }

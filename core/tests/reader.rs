@@ -7,7 +7,7 @@ use quorate_core::consistency::{ReadPoint, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::formula::Half;
-use quorate_core::geometry::VolumeGeometry;
+use quorate_core::geometry::{Added, VolumeGeometry};
 use quorate_core::hold::{HoldName, Holds};
 use quorate_core::id::{Incarnation, PageId, PgId, ReaderId, SegmentId, SegmentSet, Ticket};
 use quorate_core::image::SegmentImage;
@@ -228,7 +228,7 @@ fn record(lsn: u64) -> Record {
 
 fn redo(session: u64, number: u64, end: Vdl, lsn: u64) -> ToReader {
     let records = vec![record(lsn)];
-    ToReader::Redo(Redo { epoch: epoch(0), session, number, vdl: end, records })
+    ToReader::Redo(Redo { epoch: epoch(0), session, number, vdl: end, added: Added::NONE, records })
 }
 
 /// Returns a reader at LSN 1 that has cached the page.

@@ -518,6 +518,14 @@ fn exhausted() -> Limits {
 /// Brings `wanted` about, in every way that there is.
 fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
     match wanted {
+        CommandRefusal::BeyondVolume { page } => {
+            let bounded = geometry(1, TIGHT).with_group_pages(4).unwrap();
+            let mut writer = Cluster::opened(bounded).writers[0].clone();
+            let changes = vec![change(0, 1), change(page.get(), 2)];
+            let read =
+                WriterInput::Read { ticket: Ticket::new(1), page, read_point: None, from: at(0) };
+            vec![command(&mut writer, WriterInput::Write { changes }), command(&mut writer, read)]
+        }
         CommandRefusal::Collected { .. } => {
             let mut cluster = written_cluster();
             let hold = WriterInput::Hold { holds: Holds::new() };
@@ -601,6 +609,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
                 Report::Refused(refusal) => Some(refusal),
                 Report::Confirmed { .. }
                 | Report::Durable { .. }
+                | Report::Grown { .. }
                 | Report::Located { .. }
                 | Report::Opened { .. }
                 | Report::Overtaken { .. }
@@ -651,6 +660,8 @@ fn provoke_step(wanted: StepRefusal) -> Vec<Option<CommandRefusal>> {
             command(&mut writer, step(GROUP, Step::Finish(Half::Older))),
             command(&mut writer, step(GROUP, Step::Revert(Half::Older))),
             command(&mut writer, step(OTHER, Step::Finish(Half::Older))),
+            command(&mut writer, step(OTHER, Step::Grow)),
+            command(&mut writer, step(GROUP, Step::Grow)),
             command(&mut writer, replace(7)),
         ],
         StepRefusal::Unsettled => {
@@ -696,6 +707,7 @@ fn installing_writer() -> Writer {
 #[test]
 fn every_command_refusal_can_be_brought_about() {
     let all = [
+        CommandRefusal::BeyondVolume { page: PageId::new(4) },
         CommandRefusal::Collected { floor: lsn(6) },
         CommandRefusal::Empty,
         CommandRefusal::Fenced { by: epoch(1) },
@@ -850,6 +862,7 @@ fn every_quorum_error_can_be_brought_about() {
 
 fn provoke_geometry(wanted: GeometryError) -> Vec<(u32, Limits)> {
     match wanted {
+        GeometryError::Pages => vec![],
         GeometryError::Groups => vec![(0, WIDE), (GROUPS_MAX + 1, WIDE), (u32::MAX, WIDE)],
         GeometryError::Limits => [
             Limits {
@@ -879,6 +892,15 @@ fn every_geometry_error_can_be_brought_about() {
             encoded["limits"] = serde_json::to_value(limits).unwrap();
             assert!(serde_json::from_value::<VolumeGeometry>(encoded).is_err());
         }
+    }
+    for pages in [0, u64::MAX] {
+        let bounded = geometry(2, WIDE).with_group_pages(pages);
+        assert_eq!(bounded, Err(GeometryError::Pages));
+    }
+    for growth in [(u64::MAX, 0u32), (0, 1), (1, GROUPS_MAX - 1), (1, u32::MAX)] {
+        let mut encoded = serde_json::to_value(geometry(2, WIDE)).unwrap();
+        encoded["growth"] = serde_json::json!({ "group_pages": growth.0, "added": growth.1 });
+        assert!(serde_json::from_value::<VolumeGeometry>(encoded).is_err(), "{growth:?}");
     }
     assert_eq!(serde_json::from_value::<VolumeGeometry>(sound).unwrap(), geometry(1, WIDE));
 }

@@ -3,12 +3,13 @@
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
 use quorate_core::hold::{HoldName, Holds};
-use quorate_core::id::InstanceId;
+use quorate_core::id::{InstanceId, PgId};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Step;
 use quorate_core::quorum::QuorumSet;
 
 mod backtracks;
+mod growth;
 mod list;
 mod readers;
 mod scripts;
@@ -58,6 +59,11 @@ pub enum Scripted {
     Lose {
         /// The segments.
         of: u8,
+    },
+    /// What segments do, and get, from here on concerns this group; the first one until then.
+    Group {
+        /// The group.
+        group: u8,
     },
     /// A segment pulls from another.
     Pull {
@@ -114,14 +120,16 @@ pub struct Configuration {
     pub granularity: Granularity,
     /// Segments of a group, and its quorums.
     pub quorums: QuorumSet,
-    /// Protection groups.
+    /// Protection groups, with those that the volume gets by growing.
     pub groups: u32,
+    /// How many of them the volume doesn't begin with: empty segments that nobody knows of.
+    pub growing: u32,
     /// Writers, the first of which is open at the start.
     pub epochs: u8,
     /// Mini-transactions that may be written in all.
     pub writes: u8,
     /// The mini-transactions to choose from, each the pages that it changes. Page `p` lies in
-    /// group `p % groups`.
+    /// group `p % groups`; in a volume that grows, in group `p`.
     pub mtrs: &'static [&'static [u64]],
     /// LAL.
     pub allocation_max: u64,
@@ -193,6 +201,7 @@ impl Configuration {
         granularity: Granularity::Fused,
         quorums: QuorumSet::AURORA,
         groups: 1,
+        growing: 0,
         epochs: 1,
         writes: 1,
         mtrs: &[&[0]],
@@ -232,7 +241,12 @@ impl Configuration {
         self.quorums.members().saturating_add(self.joining)
     }
 
-    /// Returns the volume's geometry.
+    /// Returns all groups, those included that the volume doesn't begin with.
+    pub fn groups(&self) -> impl Iterator<Item = PgId> + Clone + use<> {
+        (0..self.groups).map(PgId::new)
+    }
+
+    /// Returns the volume's geometry, as it begins.
     ///
     /// # Panics
     /// When the configuration contradicts itself.
@@ -246,7 +260,12 @@ impl Configuration {
             history_ranges_max: self.history_ranges_max,
             pending_writes_max: 2,
         };
-        match VolumeGeometry::new(self.groups, self.quorums, limits) {
+        let groups = self.groups.saturating_sub(self.growing);
+        let geometry = VolumeGeometry::new(groups, self.quorums, limits);
+        let bounded = |it: VolumeGeometry| {
+            if self.growing == 0 { Ok(it) } else { it.with_group_pages(1) }
+        };
+        match geometry.and_then(bounded) {
             Ok(geometry) => geometry,
             Err(error) => panic!("configuration {}: {error:?}", self.name),
         }
@@ -254,8 +273,9 @@ impl Configuration {
 
     /// Returns whether the members of a group can change.
     #[must_use]
-    pub const fn has_changes(&self) -> bool {
-        self.steps_max > 0 || self.joining > 0 || self.losses > 0
+    pub fn has_changes(&self) -> bool {
+        let changes_members = self.steps.iter().any(|step| *step != Step::Grow);
+        (self.steps_max > 0 && changes_members) || self.joining > 0 || self.losses > 0
     }
 
     fn records_max(&self) -> u32 {

@@ -4,6 +4,7 @@
 //! every transition; what concerns states is judged here. Each file states its property, the
 //! names that the specification in `tla/` gives it, and where it is evaluated.
 
+use quorate_core::geometry::{Added, VolumeGeometry};
 use quorate_core::id::PgId;
 use quorate_core::message::SealAnswer;
 use quorate_core::recovery::{Choice, choose_under};
@@ -17,6 +18,7 @@ use crate::world::{MEMBERS, NO_VOTE, Slot, State, World};
 pub mod completeness;
 pub mod durability;
 pub mod garbage;
+pub mod geometry;
 pub mod hostile;
 pub mod membership;
 pub mod monotone;
@@ -36,6 +38,8 @@ pub enum Property {
     Durability,
     /// P7: no truncated record comes back, and nothing that may be needed is discarded.
     Garbage,
+    /// A group that is added is known where every recovery looks before it gets a record.
+    Geometry,
     /// Whatever a broken peer sends is refused and changes nothing.
     Hostile,
     /// P8: every step of a membership change can be completed or taken back.
@@ -58,10 +62,11 @@ pub enum Property {
 
 impl Property {
     /// All properties.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Completeness,
         Self::Durability,
         Self::Garbage,
+        Self::Geometry,
         Self::Hostile,
         Self::Membership,
         Self::Monotone,
@@ -80,6 +85,7 @@ impl Property {
             Self::Completeness => "completeness",
             Self::Durability => "P1 durability",
             Self::Garbage => "P7 garbage",
+            Self::Geometry => "geometry",
             Self::Hostile => "bad input",
             Self::Membership => "P8 membership",
             Self::Monotone => "P5 monotone",
@@ -114,6 +120,7 @@ pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Proper
         .or_else(|| of_quorums(world, state))
         .or_else(|| of_writers(world, state))
         .or_else(|| membership::broken(world, state))
+        .or_else(|| geometry::broken(world, state))
         .or_else(kept)
         .or_else(|| reads::broken_of_reader(world, state))
 }
@@ -165,16 +172,34 @@ fn of_quorums<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
                 read_quorums(world, state, group)
             });
         }
-        over_products(&groups, &mut Vec::new(), &mut |answers| judge(world, volume, answers))
+        let (first, rest) = groups.split_first()?;
+        first.iter().find_map(|Seal { answers, added }| {
+            // The seal has to hold in the groups that the first one tells of, and in no others.
+            let geometry = world.configuration.geometry().grown(*added);
+            let count = (geometry.groups_count() as usize).saturating_sub(1);
+            let rest = rest.get(..count).unwrap_or(rest);
+            over_products(rest, &mut answers.clone(), &mut |answers| {
+                judge(world, volume, &geometry, answers)
+            })
+        })
     })
+}
+
+/// Answers that a seal of a group can hold with.
+pub(crate) struct Seal<'a> {
+    /// Those that vote.
+    pub(crate) answers: Vec<(PgId, &'a SealAnswer)>,
+    /// How many groups the volume has got, as all answers of the group tell.
+    pub(crate) added: Added,
 }
 
 fn judge<R: Rules>(
     world: &World<R>,
     volume: &Volume,
+    geometry: &VolumeGeometry,
     answers: &[(PgId, &SealAnswer)],
 ) -> Option<Property> {
-    let choice: Choice = choose_under(world.rules, &world.configuration.geometry(), answers);
+    let choice: Choice = choose_under(world.rules, geometry, answers);
     if !prefix::holds(volume, &choice) {
         return Some(Property::Prefix);
     }
@@ -186,11 +211,7 @@ fn judge<R: Rules>(
 }
 
 /// Returns the reports of every smallest read quorum of a group.
-fn read_quorums<'a, R: Rules>(
-    world: &'a World<R>,
-    state: &State,
-    group: usize,
-) -> Vec<Vec<(PgId, &'a SealAnswer)>> {
+fn read_quorums<'a, R: Rules>(world: &'a World<R>, state: &State, group: usize) -> Vec<Seal<'a>> {
     let quorums = world.configuration.quorums;
     let mut found: Vec<Vec<u32>> = Vec::new();
     for bits in 0u32..1 << quorums.members() {
@@ -207,19 +228,22 @@ fn read_quorums<'a, R: Rules>(
         }
     }
     let id = (0..).map(PgId::new).nth(group).unwrap_or_default();
-    let answers =
-        |reports: Vec<u32>| reports.into_iter().map(|r| (id, world.reports.get(r))).collect();
-    found.into_iter().map(answers).collect()
+    let seal = |reports: Vec<u32>| {
+        let answers: Vec<_> = reports.into_iter().map(|r| (id, world.reports.get(r))).collect();
+        let added = world.geometry_of(&answers).added();
+        Seal { answers, added }
+    };
+    found.into_iter().map(seal).collect()
 }
 
 /// Calls `judge` with one read quorum of each group, for every choice of them.
 fn over_products<'a>(
-    groups: &[Vec<Vec<(PgId, &'a SealAnswer)>>],
+    groups: &[Vec<Seal<'a>>],
     chosen: &mut Vec<(PgId, &'a SealAnswer)>,
     judge: &mut impl FnMut(&[(PgId, &'a SealAnswer)]) -> Option<Property>,
 ) -> Option<Property> {
     let Some((first, rest)) = groups.split_first() else { return judge(chosen) };
-    for answers in first {
+    for Seal { answers, added: _ } in first {
         let before = chosen.len();
         chosen.extend(answers);
         let broken = over_products(rest, chosen, judge);

@@ -9,6 +9,7 @@ use quorate_core::effect::{
 };
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
+use quorate_core::geometry::Added;
 use quorate_core::id::{PgId, WriteId};
 use quorate_core::image::{SegmentImage, Survivor};
 use quorate_core::lsn::Lsn;
@@ -223,8 +224,16 @@ impl<R: Rules> World<R> {
             | WriterInput::Step { .. }
             | WriterInput::Write { .. } => None,
         };
-        let was_open = machine.phase() == PhaseName::Open;
+        let was = machine.phase();
+        let was_open = was == PhaseName::Open;
         machine.step(input, &mut effects);
+        if was == PhaseName::Sealing && machine.phase() != was {
+            let first = machine.membership(PgId::new(0));
+            let has_found = machine.geometry().added() > Added::NONE;
+            let is_half_made = first.is_some_and(|first| !first.is_settled());
+            self.witnesses.saw_if(has_found, Witness::GrowthFound);
+            self.witnesses.saw_if(has_found && is_half_made, Witness::GrowthAdopted);
+        }
         if !was_open && machine.phase() == PhaseName::Open {
             self.tell_holds(&mut machine);
         }
@@ -255,7 +264,8 @@ impl<R: Rules> World<R> {
                 Report::Written { .. } => {
                     events.push(Event::Written(std::mem::take(&mut written)));
                 }
-                Report::Located { .. }
+                Report::Grown { .. }
+                | Report::Located { .. }
                 | Report::Overtaken { .. }
                 | Report::Read { .. }
                 | Report::ReadRefused { .. }
@@ -283,6 +293,7 @@ impl<R: Rules> World<R> {
         match report {
             Report::Confirmed { .. } => self.witnesses.saw(Witness::Confirmed),
             Report::Durable { .. } => self.witnesses.saw(Witness::Durable),
+            Report::Grown { .. } => self.witnesses.saw(Witness::Grown),
             Report::Opened { .. } => self.witnesses.saw(Witness::Opened),
             Report::Overtaken { .. } => self.witnesses.saw(Witness::Overtaken),
             Report::Refused(CommandRefusal::Superseded) => self.witnesses.saw(Witness::Superseded),

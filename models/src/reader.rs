@@ -185,6 +185,9 @@ impl<R: Rules> World<R> {
 
     fn witness_reader(&self, before: &Reader<R>, after: &Reader<R>, effects: &[ReaderEffect]) {
         let saw = &self.witnesses;
+        let is_same = before.epoch() == after.epoch();
+        let has_grown = after.geometry().added() > before.geometry().added();
+        saw.saw_if(is_same && has_grown, Witness::ReaderGrew);
         for effect in effects {
             let ReaderEffect::Report(report) = effect else { continue };
             match report {

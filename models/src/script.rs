@@ -1,7 +1,7 @@
 //! Start states that the core itself reaches: some mistakes need more recoveries than can be
 //! explored in full, so the first of them are told step by step.
 
-use quorate_core::id::{Position, SegmentSet};
+use quorate_core::id::{PgId, Position, SegmentSet};
 use quorate_core::message::ToSegment;
 use quorate_core::rules::Rules;
 use stateright::Model;
@@ -14,14 +14,17 @@ impl<R: Rules> World<R> {
     /// Returns the state after the script: each of its steps is one of the model's own.
     pub(crate) fn play(&self) -> State {
         let mut state = self.start();
+        let mut group = 0;
         for scripted in self.configuration.script {
             match *scripted {
                 Scripted::Append { writer, to } => {
                     let is_append = |message: &&ToSegment| matches!(message, ToSegment::Append(_));
+                    let to = (group, to);
                     state = self.tell(state, writer, to, |sent| sent.filter(is_append).collect());
                 }
+                Scripted::Group { group: next } => group = next,
                 Scripted::Install { writer, to } => {
-                    state = self.tell(state, writer, to, |sent| {
+                    state = self.tell(state, writer, (group, to), |sent| {
                         sent.max_by_key(|message| number(message)).into_iter().collect()
                     });
                 }
@@ -32,10 +35,11 @@ impl<R: Rules> World<R> {
                 }
                 Scripted::Seal { writer, to } => {
                     let is_seal = |message: &&ToSegment| matches!(message, ToSegment::Seal(_));
+                    let to = (group, to);
                     state = self.tell(state, writer, to, |sent| sent.filter(is_seal).collect());
                 }
                 Scripted::Pull { into, from } => {
-                    state = self.act(state, Action::Pull { group: 0, into, from });
+                    state = self.act(state, Action::Pull { group, into, from });
                 }
                 Scripted::Recover => state = self.act(state, Action::Recover),
                 Scripted::Step { writer, step } => {
@@ -67,11 +71,13 @@ impl<R: Rules> World<R> {
         &self,
         mut state: State,
         writer: u8,
-        to: u8,
+        (group, to): (u8, u8),
         choose: impl for<'a> Fn(&mut dyn Iterator<Item = &'a ToSegment>) -> Vec<&'a ToSegment>,
     ) -> State {
+        let id = PgId::new(u32::from(group));
         let chosen: Vec<ToSegment> = {
-            let mut sent = self.sent(&state, usize::from(writer)).map(|(_, _, message)| message);
+            let sent = self.sent(&state, usize::from(writer));
+            let mut sent = sent.filter(|(of, _, _)| *of == id).map(|(_, _, message)| message);
             choose(&mut sent).into_iter().cloned().collect()
         };
         for position in SegmentSet::from_bits(to).iter() {
@@ -79,12 +85,12 @@ impl<R: Rules> World<R> {
                 // Its number can change with every answer.
                 let number = self
                     .sent(&state, usize::from(writer))
-                    .position(|(_, to, it)| to.contains(position) && it == message)
+                    .position(|(of, to, it)| of == id && to.contains(position) && it == message)
                     .and_then(|number| u8::try_from(number).ok());
                 let (Some(message), Ok(position)) = (number, u8::try_from(position.index())) else {
                     continue;
                 };
-                state = self.act(state, Action::Deliver { writer, message, group: 0, position });
+                state = self.act(state, Action::Deliver { writer, message, group, position });
             }
         }
         state

@@ -33,7 +33,7 @@ impl<R: Rules> World<R> {
         let mut writer =
             Writer::open_under(self.rules, self.configuration.epoch(0), geometry, &mut effects);
         let mut segments: Vec<(PgId, Position, Segment<R>)> = Vec::new();
-        for group in geometry.groups() {
+        for group in self.configuration.groups() {
             for position in Position::first(self.members()) {
                 // Whoever may join is an empty disk with a name that nobody had.
                 let joins = !geometry.quorums().has(position);
@@ -156,6 +156,9 @@ impl<R: Rules> World<R> {
                     _ => false,
                 });
                 self.witnesses.saw_if(spans, Witness::SpansGroups);
+                let began = self.configuration.geometry();
+                let is_new = records.iter().any(|record| !began.has(record.group));
+                self.witnesses.saw_if(is_new, Witness::GrowthWritten);
             }
             Event::Asked(_) => {
                 let others = volume.asked.values().count();

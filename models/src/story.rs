@@ -5,9 +5,12 @@
 
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::geometry::VolumeGeometry;
 use quorate_core::id::{PgId, Position, SegmentSet, WriteId};
-use quorate_core::message::{ToReader, ToSegment, ToWriter};
+use quorate_core::membership::Membership;
+use quorate_core::message::{SealAnswer, ToReader, ToSegment, ToWriter};
 use quorate_core::reader::Reader;
+use quorate_core::recovery::{Answers, added};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
@@ -15,7 +18,7 @@ use stateright::Model;
 
 use crate::step::{Action, ReaderStep};
 use crate::volume_spec::{Flaw, Volume};
-use crate::world::{Slot, State, World};
+use crate::world::{MEMBERS, Slot, State, World};
 
 impl State {
     /// Returns the step that the abstract volume couldn't take, if the last one was such a step.
@@ -93,7 +96,20 @@ impl<R: Rules> World<R> {
     /// Returns who votes in each seal of `group` that can hold in `state`.
     #[must_use]
     pub fn seals(&self, state: &State, group: PgId) -> Vec<SegmentSet> {
-        crate::invariant::membership::seals(self, state, group.get() as usize)
+        let seals = crate::invariant::membership::seals(self, state, group.get() as usize);
+        seals.into_iter().map(|(voters, _)| voters).collect()
+    }
+
+    /// Returns the volume's geometry as a recovery finds it in these seal answers.
+    #[must_use]
+    pub fn geometry_of(&self, answers: &[(PgId, &SealAnswer)]) -> VolumeGeometry {
+        let known = Membership::genesis(self.configuration.quorums);
+        let mut of_first = Answers::default();
+        let first = answers.iter().filter(|(group, _)| *group == PgId::new(0));
+        for (position, (_, answer)) in Position::first(MEMBERS).zip(first) {
+            *of_first.at_mut(position) = Some(*answer);
+        }
+        self.configuration.geometry().grown(added(self.rules, &known, &of_first))
     }
 
     /// Returns what a writer has sent to the reader, in the order that [`ReaderStep::Follow`]

@@ -138,6 +138,16 @@ witnesses! {
     StepLose,
     /// A step of this kind changed a state.
     StepStep,
+    /// The volume got a group more.
+    Grown,
+    /// A recovery found a group whose growth was not known to be durable.
+    GrowthAdopted,
+    /// A recovery found a group that the volume didn't begin with.
+    GrowthFound,
+    /// A writer opened without a group that an older one had begun to add.
+    GrowthLeft,
+    /// A record was written in a group that the volume didn't begin with.
+    GrowthWritten,
     /// A segment discarded a superseded version.
     Discarded,
     /// A segment took over a peer's base.
@@ -156,6 +166,8 @@ witnesses! {
     ReaderApplied,
     /// A reader noticed a gap in its stream.
     ReaderLost,
+    /// A reader heard of a group that was added.
+    ReaderGrew,
     /// A reader got a message of its stream again.
     ReaderRepeated,
     /// A reader learned from a segment that another writer has the volume.

@@ -28,12 +28,12 @@ use crate::reader::ReaderNode;
 use crate::volume_spec::{Event, Flaw, Volume};
 use crate::witness::Witnesses;
 
-/// The most slots of a state: two groups of six.
+/// The most slots of a state: two groups of six, or three of four.
 pub(crate) const SLOTS: usize = 12;
 /// The most writers of a state.
 pub(crate) const WRITERS: usize = 4;
 /// The most groups of a state.
-pub(crate) const GROUPS: usize = 2;
+pub(crate) const GROUPS: usize = 3;
 /// The most segments of a group.
 pub(crate) const MEMBERS: usize = SEGMENTS_MAX;
 

@@ -71,7 +71,7 @@ use crate::config::VolumeId;
 use crate::wire::{self, ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// The version of this format.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// The length of the part of the header that is the same in every version.
 pub const PRELUDE_BYTES: usize = 16;

@@ -45,7 +45,7 @@ pub mod members;
 use client::{Answer, ClientReply, ClientRequest, ClientWelcome, PageSum, Question};
 
 /// The version of this protocol, in every frame.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest envelope: above a seal answer of a volume with the default limits.
 pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;

@@ -15,6 +15,7 @@ use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::floor::Floor;
 use quorate_core::formula::Half;
+use quorate_core::geometry::Added;
 use quorate_core::hold::Holds;
 use quorate_core::id::{
     Incarnation, InstanceId, PageId, PgId, Position, Positions, ReaderId, SegmentId, Ticket,
@@ -225,7 +226,8 @@ fn envelopes() -> Vec<Envelope> {
         }),
     ];
     let start = Start { epoch, session: 0x93, vdl, floor: read_point, ends: vec![needed] };
-    let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, records: vec![record()] };
+    let added = Added::NONE;
+    let redo = Redo { epoch, session: 0x93, number: 0x94, vdl, added, records: vec![record()] };
     let mut scls = Positions::default();
     *scls.at_mut(position()) = Some(needed);
     let to_reader = [
@@ -406,7 +408,7 @@ fn golden(file: &str, lines: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
 /// A message must be the same bytes in every build of a version.
 #[test]
 fn the_wire_speaks_as_it_did() {
-    assert_eq!(wire::PROTOCOL_VERSION, 3, "a new version has new golden files");
+    assert_eq!(wire::PROTOCOL_VERSION, 4, "a new version has new golden files");
     let envelopes = envelopes();
     let kinds: BTreeSet<&str> = envelopes.iter().map(kind).collect();
     assert_eq!(kinds.len(), KINDS);
@@ -487,7 +489,7 @@ fn writes() -> [(&'static str, SegmentWrite); 8] {
 /// A log must be readable by every build of the version that wrote it.
 #[test]
 fn the_disk_keeps_what_it_had() {
-    assert_eq!(format::FORMAT_VERSION, 5, "a new version has new golden files");
+    assert_eq!(format::FORMAT_VERSION, 6, "a new version has new golden files");
     let writes = writes();
     let payloads = |write: &SegmentWrite| vec![PAYLOAD; write.records.len()];
     let mut lines = vec![

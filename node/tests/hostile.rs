@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use quorate_core::consistency::{GarbageFloor, ReadPoint, Scl, Vcl, Vdl};
 use quorate_core::effect::SegmentWrite;
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::geometry::Added;
 use quorate_core::id::{Incarnation, InstanceId, PageId, PgId, Position, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
@@ -156,7 +157,7 @@ fn shapes() -> Vec<Shape> {
         Envelope::ToReader(ToReader::Start(start))
     };
     let redo = |(_, records)| {
-        let redo = Redo { epoch, session: 1, number: 1, vdl, records };
+        let redo = Redo { epoch, session: 1, number: 1, vdl, added: Added::NONE, records };
         Envelope::ToReader(ToReader::Redo(redo))
     };
     let ticket = Ticket::new(1);

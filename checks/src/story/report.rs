@@ -31,6 +31,9 @@ impl<R: Rules> Narrator<'_, R> {
                 };
                 self.tell_clients(index, label);
             }
+            Report::Grown { group } => {
+                self.note(at, format!("the volume has {group}"), Tone::Plain);
+            }
             Report::Opened { vdl, .. } => {
                 let epoch = self.names.epoch(old.epoch());
                 self.tell_clients(index, format!("{epoch} opened at {vdl}"));

@@ -16,9 +16,7 @@ impl<R: Rules> Reader<R> {
     /// Begins a stream: what it starts from replaces what was there, so that nothing is left that
     /// the writer's log doesn't contain (edge 49).
     pub(super) fn receive_start(&mut self, start: Start, effects: &mut Vec<ReaderEffect>) {
-        if start.ends.len() != self.geometry.groups_count() as usize {
-            return;
-        }
+        let Some(geometry) = self.geometry.with_groups(start.ends.len()) else { return };
         let (mut pages, mut asked, mut above) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
         let mut floor = start.floor;
         if let Some(view) = self.view.take() {
@@ -51,6 +49,7 @@ impl<R: Rules> Reader<R> {
             }
         }
         let Start { epoch, session, vdl, ends, .. } = start;
+        self.geometry = geometry;
         let scls = self.geometry.groups().map(|_| Positions::default()).collect();
         let next = Some(0);
         self.view =
@@ -81,6 +80,14 @@ impl<R: Rules> Reader<R> {
             redo.records.retain(|record| !view.above.contains(record));
         }
         view.next = Some(next.max(redo.number.wrapping_add(1)));
+        let is_news = redo.added > self.geometry.added() && self.geometry.can_have(redo.added);
+        if is_news && !rules.has(Bug::ReaderIgnoresGrowth) {
+            // Nothing is written in a group before it is told of.
+            self.geometry = self.geometry.grown(redo.added);
+            let groups = self.geometry.groups_count() as usize;
+            view.ends.resize(groups, Lsn::ZERO);
+            view.scls.resize(groups, Positions::default());
+        }
         view.above.extend(redo.records);
         let has_advanced = redo.vdl > view.vdl;
         view.vdl = view.vdl.max(redo.vdl);

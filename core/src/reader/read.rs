@@ -59,6 +59,9 @@ impl<R: Rules> Reader<R> {
             return Ok(ReaderEffect::Report(report));
         }
         let group = geometry.group_of(page);
+        if !geometry.has(group) && !rules.has(Bug::ReaderIgnoresGrowth) {
+            return Err(ReadRefusal::BeyondVolume);
+        }
         let is_member = view.members(group, &geometry).contains(from);
         if !is_member || view.asked.len() >= ASKED_MAX {
             return Err(ReadRefusal::UnknownSegment);

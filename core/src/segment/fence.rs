@@ -6,6 +6,8 @@ use super::{Pending, Reply, Segment, refuse};
 use crate::consistency::{Scl, Vdl};
 use crate::effect::{SegmentEffect, SegmentWrite};
 use crate::epoch::VolumeEpoch;
+use crate::geometry::Added;
+use crate::id::PgId;
 use crate::image::SetAside;
 use crate::lsn::Lsn;
 use crate::membership::Membership;
@@ -78,6 +80,7 @@ impl<R: Rules> Segment<R> {
         if epoch == VolumeEpoch::ZERO
             || !is_end_kept
             || !is_proposed
+            || !self.may_count(&install.membership)
             || (!install.history.is_well_formed() && !self.rules.has(Bug::MergeHistories))
         {
             return Err(Refusal::Malformed);
@@ -119,6 +122,14 @@ impl<R: Rules> Segment<R> {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether `membership` counts groups that the volume can have, and only in its first
+    /// group.
+    pub(super) fn may_count(&self, membership: &Membership) -> bool {
+        let added = membership.added();
+        let is_first = self.durable.group == PgId::new(0);
+        added == Added::NONE || (is_first && self.durable.geometry.can_have(added))
     }
 
     /// Seeded bug: an overtaken writer's membership is taken and acknowledged.

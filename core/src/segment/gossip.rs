@@ -149,7 +149,8 @@ impl<R: Rules> Segment<R> {
         }
         // History and membership of one epoch belong together; a relayed membership of another one
         // would pass by the fence.
-        if size_of::<R>() == 0 && pulled.membership.epoch().volume != epoch {
+        let is_proposed = pulled.membership.epoch().volume == epoch || size_of::<R>() != 0;
+        if !is_proposed || !self.may_count(&pulled.membership) {
             return Err(Refusal::Malformed);
         }
         if self.rules.has(Bug::GossipWithoutHistory) {

@@ -102,6 +102,9 @@ impl<R: Rules> Writer<R> {
         if count == 0 {
             return Some(CommandRefusal::Empty);
         }
+        if let Some(change) = changes.iter().find(|it| !self.geometry.has_page(it.page)) {
+            return Some(CommandRefusal::BeyondVolume { page: change.page });
+        }
         if count > self.geometry.limits().allocation_max {
             return Some(CommandRefusal::Oversized);
         }

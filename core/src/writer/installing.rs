@@ -136,6 +136,9 @@ impl<R: Rules> Writer<R> {
                 *known = (*known).max(Some(ack.scl));
                 self.open_if_complete(effects);
             }
+            Phase::Open(open) if open.growing_in(group).is_some() => {
+                self.receive_founded(group, from, effects);
+            }
             Phase::Open(open) => {
                 let is_repeated = self.rules.has(Bug::DuplicateAckCounted);
                 let from = if is_repeated || open.is_evicted(self.rules, group, from) {

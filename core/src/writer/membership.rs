@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::open::{GroupProgress, Open};
-use super::{Phase, Writer, refused};
+use super::{FIRST, Phase, Writer, refused};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
 use crate::id::{PgId, Position, SegmentSet};
 use crate::lsn::Lsn;
@@ -47,7 +47,7 @@ impl GroupProgress {
 
     /// Returns whether the next step may be taken: the last one is settled, and a write quorum
     /// knows it (edge 38).
-    fn is_idle<R: Rules>(&self, rules: R) -> bool {
+    pub(super) fn is_idle<R: Rules>(&self, rules: R) -> bool {
         rules.has(Bug::NextBeforeSettled)
             || (self.membership.is_settled() && self.is_durable(rules))
     }
@@ -88,6 +88,10 @@ impl Open {
 impl<R: Rules> Writer<R> {
     /// Takes one step of a membership change, if it may be taken.
     pub(super) fn take(&mut self, group: PgId, step: Step, effects: &mut Vec<WriterEffect>) {
+        if group == FIRST && step == Step::Grow {
+            self.grow(effects);
+            return;
+        }
         let not_open = self.not_open();
         let (rules, epoch) = (self.rules, self.epoch);
         let Phase::Open(open) = &mut self.phase else {
@@ -98,7 +102,10 @@ impl<R: Rules> Writer<R> {
             effects.push(refused(CommandRefusal::Step(StepRefusal::Nothing)));
             return;
         };
-        let next = if progress.is_idle(rules) {
+        let next = if step == Step::Grow {
+            // It is the first group that knows of the others.
+            Err(StepRefusal::Nothing)
+        } else if progress.is_idle(rules) {
             progress.membership.after(rules, epoch, step)
         } else {
             Err(StepRefusal::Unsettled)
@@ -126,11 +133,15 @@ impl<R: Rules> Writer<R> {
             return;
         }
         let membership = progress.membership;
+        if group == FIRST {
+            self.add_group(&membership, effects);
+        }
         if membership.is_settled() {
             // The install's number needs no report: nothing has changed since the opening.
             if membership.epoch().number > 0 {
                 effects.push(WriterEffect::Report(Report::Settled { group, membership }));
             }
+            self.count_group(effects);
             return;
         }
         self.propose(group, membership.settled(epoch), effects);
@@ -139,7 +150,12 @@ impl<R: Rules> Writer<R> {
     /// Makes `next` the membership of the group and tells everybody whom it concerns. From now on
     /// acknowledgements count under its `before`: that is what is in force until it is durable, and
     /// itself once it is settled.
-    fn propose(&mut self, group: PgId, next: Membership, effects: &mut Vec<WriterEffect>) {
+    pub(super) fn propose(
+        &mut self,
+        group: PgId,
+        next: Membership,
+        effects: &mut Vec<WriterEffect>,
+    ) {
         let rules = self.rules;
         let Phase::Open(open) = &mut self.phase else { return };
         let (history, end, tip) = (open.history().clone(), open.end(group), open.tip(group));

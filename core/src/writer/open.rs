@@ -1,9 +1,11 @@
 //! An open writer's knowledge: from acknowledgements to PGCL, VCL and VDL (protocol: write path).
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
+use super::growth::Growing;
 use super::locate::Locating;
 use super::read::Confirming;
 use super::readers::Registration;
@@ -31,6 +33,8 @@ pub(super) struct Open {
     /// The last record of the volume: what the next one links back to.
     pub(super) tail: Lsn,
     pub(super) groups: Vec<GroupProgress>,
+    /// The group that is being added.
+    pub(super) growing: Option<Box<Growing>>,
     /// Allocated records above the VCL, by LSN.
     pub(super) unresolved: VecDeque<Record>,
     /// Records between the VDL and the VCL: of mini-transactions that are durable in part.
@@ -91,6 +95,22 @@ pub(super) struct GroupProgress {
 }
 
 impl GroupProgress {
+    /// Returns that of a group in which nothing was ever written.
+    pub(super) fn of_new(membership: Membership) -> Self {
+        Self {
+            scls: Positions::default(),
+            pgcl: Pgcl::ZERO,
+            membership,
+            held: Positions::default(),
+            target: Lsn::ZERO,
+            end: Lsn::ZERO,
+            tip: None,
+            tail: Lsn::ZERO,
+            complete: Lsn::ZERO,
+            durable: Lsn::ZERO,
+        }
+    }
+
     pub(super) const fn scls(&self) -> &Positions<Lsn> {
         &self.scls
     }
@@ -132,6 +152,7 @@ impl Open {
             if rules.has(Bug::LsnReuse) { recovery_point.lsn() } else { history.through() };
         Self {
             groups: groups.collect(),
+            growing: None,
             next: through.plus(1).unwrap_or(through),
             tail: recovery_point.lsn(),
             unresolved: VecDeque::new(),
@@ -190,8 +211,10 @@ impl Open {
         if rules.has(Bug::VclIsMinPgcl) { self.advance_to_min_pgcl() } else { self.advance(rules) }
     }
 
+    /// Returns the membership of a group that the volume has, or is about to have.
     pub(super) fn membership(&self, group: PgId) -> Option<&Membership> {
-        self.groups.get(group.get() as usize).map(|progress| &progress.membership)
+        let of_group = self.groups.get(group.get() as usize).map(|progress| &progress.membership);
+        of_group.or_else(|| self.growing_in(group).map(Growing::membership))
     }
 
     /// Moves VCL and VDL over the records that have met their group's write quorum: the VCL stops
@@ -375,6 +398,9 @@ impl Open {
             progress.scls = progress.scls.permute(permutation);
             progress.held = progress.held.permute(permutation);
         }
+        if let Some(growing) = renamed.growing_in_mut(group) {
+            growing.permute(permutation);
+        }
         if let Some(locating) = &mut renamed.locating {
             locating.permute(group, permutation);
         }
@@ -390,6 +416,9 @@ impl Open {
         if let Some(progress) = self.groups.get(group.get() as usize) {
             (progress.scls.at(position), progress.held.at(position)).hash(state);
         }
+        if let Some(growing) = self.growing_in(group) {
+            growing.is_founder(position).hash(state);
+        }
         if let Some(locating) = &self.locating {
             locating.has_answered(group, position).hash(state);
         }
@@ -401,9 +430,12 @@ impl Open {
 
     pub(super) fn hash_rest<H: Hasher>(&self, state: &mut H) {
         let Self { history, next, tail, groups, unresolved, partial, vcl, vdl, .. } = self;
-        let Self { confirming, locating, readers, sessions, holds, floor, .. } = self;
+        let Self { growing, confirming, locating, readers, sessions, holds, floor, .. } = self;
         (history, next, tail, unresolved, partial, vcl, vdl).hash(state);
         (readers, sessions, holds, floor).hash(state);
+        if let Some(growing) = growing {
+            (growing.group(), growing.membership()).hash(state);
+        }
         if let Some(locating) = locating {
             locating.hash_rest(state);
         }

@@ -37,6 +37,10 @@ impl<R: Rules> Writer<R> {
             return;
         };
         let group = self.geometry.group_of(page);
+        if !self.geometry.has(group) {
+            effects.push(refused(CommandRefusal::BeyondVolume { page }));
+            return;
+        }
         if !self.everyone(group).contains(from) {
             effects.push(refused(CommandRefusal::UnknownSegment));
             return;

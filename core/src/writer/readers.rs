@@ -52,6 +52,7 @@ impl<R: Rules> Writer<R> {
     ) {
         let (rules, epoch) = (self.rules, self.epoch);
         let batch_max = self.geometry.limits().batch_records_max.max(1) as usize;
+        let added = self.geometry.added();
         // Whoever asks too early or too late asks again: the driver repeats.
         let Phase::Open(open) = &mut self.phase else { return };
         let known = open.readers.get(&reader).map(|registration| registration.floor);
@@ -78,7 +79,7 @@ impl<R: Rules> Writer<R> {
         for records in pending.chunks(batch_max) {
             let number = registration.next;
             registration.next = registration.next.wrapping_add(1);
-            let redo = Redo { epoch, session, number, vdl, records: records.to_vec() };
+            let redo = Redo { epoch, session, number, vdl, added, records: records.to_vec() };
             effects.push(WriterEffect::SendReader { to: reader, message: ToReader::Redo(redo) });
         }
     }
@@ -120,6 +121,7 @@ impl<R: Rules> Writer<R> {
     pub(super) fn stream(&mut self, records: &[Record], effects: &mut Vec<WriterEffect>) {
         let epoch = self.epoch;
         let batch_max = self.geometry.limits().batch_records_max.max(1) as usize;
+        let added = self.geometry.added();
         let Phase::Open(open) = &mut self.phase else { return };
         let vdl = open.vdl();
         for (reader, registration) in &mut open.readers {
@@ -129,7 +131,7 @@ impl<R: Rules> Writer<R> {
                 let (batch, more) = rest.split_at(batch_max.min(rest.len()));
                 let number = registration.next;
                 registration.next = registration.next.wrapping_add(1);
-                let redo = Redo { epoch, session, number, vdl, records: batch.to_vec() };
+                let redo = Redo { epoch, session, number, vdl, added, records: batch.to_vec() };
                 let message = ToReader::Redo(redo);
                 effects.push(WriterEffect::SendReader { to: *reader, message });
                 rest = more;

@@ -4,15 +4,16 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use super::installing::Installing;
-use super::{Phase, Writer};
+use super::{FIRST, Phase, Writer};
 use crate::effect::{CommandRefusal, Report, WriterEffect};
-use crate::geometry::Limits;
+use crate::geometry::{Added, Limits, VolumeGeometry};
 use crate::id::{Permutation, PgId, Position, Positions, SegmentSet};
 use crate::lsn::Lsn;
 use crate::membership::Membership;
 use crate::message::{Install, Seal, SealAnswer, ToSegment};
 use crate::recovery::{
-    Answers, Backtrack, choose_under, find_history, lacks_anchor, newest, next_history, sealed,
+    Answers, Backtrack, added, choose_under, find_history, lacks_anchor, newest, next_history,
+    sealed,
 };
 use crate::refusal::Refusal;
 use crate::rules::{Bug, Rules};
@@ -20,6 +21,7 @@ use crate::rules::{Bug, Rules};
 /// The answers given under this epoch so far.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Sealing {
+    /// Of every group that was asked; those that the volume has come first.
     groups: Vec<GroupSeal>,
     /// Where the volume is to go, instead of its end.
     backtrack: Option<Backtrack>,
@@ -80,6 +82,23 @@ impl Sealing {
         Self { groups, backtrack }
     }
 
+    /// Returns whether this writer has asked `group`.
+    pub(super) fn has_asked(&self, group: PgId) -> bool {
+        self.groups.get(group.get() as usize).is_some()
+    }
+
+    /// Returns how many groups the volume has got, by what was answered so far.
+    fn added<R: Rules>(&self, rules: R) -> Added {
+        let of_first = |first: &GroupSeal| added(rules, &first.known, &first.answers());
+        self.groups.first().map(of_first).unwrap_or_default()
+    }
+
+    /// Returns the groups whose seals count. Another one that was asked is of a growth that came to
+    /// nothing.
+    fn counting(&self, geometry: &VolumeGeometry) -> impl Iterator<Item = (PgId, &GroupSeal)> {
+        geometry.groups().zip(&self.groups)
+    }
+
     /// Returns whom this writer has asked, or asks now, in `group`.
     pub(super) fn everyone<R: Rules>(&self, rules: R, group: PgId) -> SegmentSet {
         let of_group = |group: &GroupSeal| group.known.everyone().or(group.everyone(rules));
@@ -88,12 +107,12 @@ impl Sealing {
 
     /// Returns the answers, of those that count, from which it doesn't follow what their segments
     /// have where the volume has gone back to without them, each with that point (edge 57).
-    fn lacking<R: Rules>(&self, rules: R) -> Vec<(PgId, Position, Lsn)> {
+    fn lacking<R: Rules>(&self, rules: R, geometry: &VolumeGeometry) -> Vec<(PgId, Position, Lsn)> {
         if rules.has(Bug::PointNotAsked) {
             return Vec::new();
         }
         let mut voting = Vec::new();
-        for (id, group) in (0..).map(PgId::new).zip(&self.groups) {
+        for (id, group) in self.counting(geometry) {
             let voters = group.sealed(rules).map_or(SegmentSet::EMPTY, |(_, voters)| voters);
             let answers = group.answers.iter().filter(|(position, _)| voters.contains(*position));
             voting.extend(answers.filter_map(|(at, answer)| Some((id, at, answer.as_ref()?))));
@@ -107,8 +126,14 @@ impl Sealing {
     }
 
     /// Returns the point that a segment is to be asked about, if the others have answered already.
-    pub(super) fn asked_at<R: Rules>(&self, rules: R, group: PgId, of: Position) -> Option<Lsn> {
-        let lacking = self.lacking(rules);
+    pub(super) fn asked_at<R: Rules>(
+        &self,
+        rules: R,
+        geometry: &VolumeGeometry,
+        group: PgId,
+        of: Position,
+    ) -> Option<Lsn> {
+        let lacking = self.lacking(rules, geometry);
         lacking.iter().find(|(id, at, _)| (*id, *at) == (group, of)).map(|(_, _, at)| *at)
     }
 
@@ -148,7 +173,8 @@ impl<R: Rules> Writer<R> {
         let Phase::Sealing(sealing) = &mut self.phase else { return };
         // A volume whose segments disagree about its shape is not one that this process may
         // write to.
-        if answer.geometry != self.geometry {
+        let is_same = answer.geometry.grown(Added::NONE) == self.geometry.grown(Added::NONE);
+        if !is_same || !self.geometry.can_have(answer.membership.added()) {
             let refusal = Refusal::Malformed;
             effects.push(WriterEffect::Report(Report::Rejected { group, from, refusal }));
             return;
@@ -166,14 +192,33 @@ impl<R: Rules> Writer<R> {
             let message = ToSegment::Seal(Seal { epoch: self.epoch, group, at: None });
             effects.push(WriterEffect::Send { group, to: more, message });
         }
+        if group == FIRST {
+            self.extend(effects);
+        }
         self.choose_if_sealed(effects);
+    }
+
+    /// Asks the groups that the volume has got, as far as they weren't asked yet: the seal has to
+    /// hold in each of them (edge 55).
+    fn extend(&mut self, effects: &mut Vec<WriterEffect>) {
+        let Phase::Sealing(sealing) = &mut self.phase else { return };
+        self.geometry = self.geometry.grown(sealing.added(self.rules));
+        let asked = sealing.groups.len();
+        let first = Membership::genesis(self.geometry.quorums());
+        for group in self.geometry.groups().skip(asked) {
+            let Phase::Sealing(sealing) = &mut self.phase else { return };
+            sealing.groups.push(GroupSeal::new(first, SegmentSet::EMPTY));
+            let seal = Seal { epoch: self.epoch, group, at: None };
+            self.send_all(group, ToSegment::Seal(seal), effects);
+        }
     }
 
     /// Decides, once a read quorum of every group has answered: an older epoch can then complete
     /// no write quorum, in no group (edge 54).
     fn choose_if_sealed(&mut self, effects: &mut Vec<WriterEffect>) {
         let Phase::Sealing(sealing) = &self.phase else { return };
-        let sealed: Vec<_> = sealing.groups.iter().map(|group| group.sealed(self.rules)).collect();
+        let counting = sealing.counting(&self.geometry);
+        let sealed: Vec<_> = counting.map(|(_, group)| group.sealed(self.rules)).collect();
         let is_sealed = if self.rules.has(Bug::IdleGroupIgnored) {
             sealed.iter().any(Option::is_some)
         } else {
@@ -182,7 +227,7 @@ impl<R: Rules> Writer<R> {
         if !is_sealed {
             return;
         }
-        let lacking = sealing.lacking(self.rules);
+        let lacking = sealing.lacking(self.rules, &self.geometry);
         if !lacking.is_empty() {
             for (group, to, at) in lacking {
                 let seal = Seal { epoch: self.epoch, group, at: Some(at) };
@@ -193,7 +238,7 @@ impl<R: Rules> Writer<R> {
         }
         let mut answers = Vec::new();
         let mut memberships = Vec::new();
-        for ((id, group), sealed) in (0..).map(PgId::new).zip(&sealing.groups).zip(sealed) {
+        for ((id, group), sealed) in sealing.counting(&self.geometry).zip(sealed) {
             let all = group.answers();
             let (membership, voters) = sealed
                 .unwrap_or_else(|| (newest(self.rules, &group.known, &all), SegmentSet::EMPTY));
@@ -201,7 +246,7 @@ impl<R: Rules> Writer<R> {
             answers.extend(voting.filter_map(|(_, answer)| Some((id, (*answer)?))));
             let lost = group.lost_in(self.rules, &membership);
             let Some(membership) = self.adopt(&membership, lost, effects) else { return };
-            memberships.push(membership);
+            memberships.push(if id == FIRST { self.with_groups(membership) } else { membership });
         }
         let mut choice = choose_under(self.rules, &self.geometry, &answers);
         if let Some(backtrack) = &sealing.backtrack {
@@ -233,6 +278,17 @@ impl<R: Rules> Writer<R> {
             let install = Install { group, history: history.clone(), end, tip, membership };
             self.send_all(group, ToSegment::Install(install), effects);
         }
+    }
+
+    /// Returns the membership of the first group as it tells how many groups there are: as it was
+    /// found, but for seeded bugs.
+    fn with_groups(&self, adopted: Membership) -> Membership {
+        let Phase::Sealing(sealing) = &self.phase else { return adopted };
+        let known = sealing.groups.first().map(|first| first.known.added());
+        if self.rules.has(Bug::GrowthNotReproposed) {
+            return adopted.grown(known.unwrap_or_default());
+        }
+        adopted.grown(self.geometry.added())
     }
 
     /// Returns the membership to install: the newest one found, under this epoch, whether it looks

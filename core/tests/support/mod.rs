@@ -195,6 +195,17 @@ impl<R: Rules> Cluster<R> {
         }
     }
 
+    /// Adds the segments of the next group, of which nobody knows yet.
+    pub(crate) fn add_segments(&mut self) {
+        let group = PgId::new((self.nodes.len() / self.geometry.quorums().members()) as u32);
+        for position in self.geometry.quorums().positions() {
+            let disk = SegmentImage::create(group, self.geometry).unwrap();
+            let machine = Segment::recover_under(self.rules, disk.clone());
+            let log = VecDeque::new();
+            self.nodes.push(Node { group, position, machine, disk, log, is_down: false });
+        }
+    }
+
     fn is_sound() -> bool {
         size_of::<R>() == 0
     }
@@ -316,7 +327,8 @@ impl<R: Rules> Cluster<R> {
                 return if is_right { Ok(()) } else { Err(Finding::Read) };
             }
             Report::Written { .. } => Event::Written(std::mem::take(written).into_iter().collect()),
-            Report::Located { .. }
+            Report::Grown { .. }
+            | Report::Located { .. }
             | Report::Overtaken { .. }
             | Report::ReadRefused { .. }
             | Report::Refused(_)
@@ -341,7 +353,7 @@ impl<R: Rules> Cluster<R> {
         };
         let quorums = self.geometry.quorums();
         let mut pgcls = Vec::new();
-        for group in self.geometry.groups() {
+        for group in writer.geometry().groups() {
             let of = |position| writer.scl(group, position).unwrap_or_default();
             let holds = |lsn: &Lsn| {
                 quorums.positions().filter(|position| of(*position) >= *lsn).count()

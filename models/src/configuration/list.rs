@@ -8,7 +8,7 @@ use super::scripts::{
     TO_JOINT_DEGRADED, TO_JOINT_FOUR, TO_JOINT_SEVEN, TO_JOINT_SMALL, TO_SETTLED_SIX,
     TO_SINGLE_SMALL, replace, to_degraded, to_four, to_full_and_tail,
 };
-use super::{Configuration, Granularity, Tier, backtracks, readers};
+use super::{Configuration, Granularity, Tier, backtracks, growth, readers};
 
 pub(super) const SMALL: QuorumSet = match QuorumSet::new(4, 3, 2) {
     Ok(quorums) => quorums,
@@ -472,6 +472,14 @@ pub const ALL: &[Configuration] = &[
         script: TO_JOINT_FOUR,
         ..Configuration::EMPTY
     },
+    growth::GROWTH_WRITE,
+    growth::GROWTH_E2,
+    growth::GROWTH_E3,
+    growth::GROWTH_NUMBER,
+    growth::GROWTH_FRESH,
+    growth::GROWTH_CHANGE,
+    growth::GROWTH_READER,
+    growth::GROWTH_BACKTRACK,
     backtracks::BACKTRACK_SMALL,
     backtracks::BACKTRACK_FORWARD,
     backtracks::BACKTRACK_LIMIT,

@@ -7,6 +7,7 @@
 use quorate_core::consistency::{GarbageFloor, Vdl};
 use quorate_core::effect::{SegmentEffect, SegmentInput};
 use quorate_core::epoch::VolumeEpoch;
+use quorate_core::geometry::Added;
 use quorate_core::id::{InstanceId, PgId, Ticket};
 use quorate_core::lsn::Lsn;
 use quorate_core::membership::Membership;
@@ -89,6 +90,12 @@ fn messages<R: Rules>(segment: &Segment<R>) -> Vec<ToSegment> {
         ToSegment::Seal(Seal { epoch, group: elsewhere, at: None }),
         ToSegment::Seal(Seal { epoch: ahead, group, at: None }),
     ];
+    // Only the first group counts groups, and only those that the volume can have.
+    let one = Added::NONE.next().unwrap_or_default();
+    if group != PgId::new(0) || !image.geometry().can_have(one) {
+        let membership = image.membership().grown(one);
+        messages.push(install(group, image.history().clone(), image.end(), membership));
+    }
     if let Some(held) = image.records().iter().find(|record| record.epoch == epoch) {
         let mut other = *held;
         other.payload.length = !held.payload.length;

@@ -9,18 +9,17 @@
 use quorate_core::effect::{Report, SegmentInput, WriterEffect, WriterInput};
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::formula::Half;
+use quorate_core::geometry::Added;
 use quorate_core::id::{Incarnation, InstanceId, PgId, Position, SegmentSet};
 use quorate_core::membership::{Membership, Step};
-use quorate_core::message::SealAnswer;
-use quorate_core::recovery::{Answers, newest, sealed};
+use quorate_core::recovery::{Answers, added, newest, sealed};
 use quorate_core::rules::Rules;
 use quorate_core::segment::Segment;
 use quorate_core::writer::Writer;
 
-use super::Property;
+use super::{Property, Seal};
 use crate::intern::combine;
 use crate::machine::{from_segment, request_of, writer_message};
-use crate::step::position_of;
 use crate::witness::Witness;
 use crate::world::{NO_VOTE, State, World};
 
@@ -32,19 +31,26 @@ pub(crate) fn answers<'a, R: Rules>(
     world: &'a World<R>,
     state: &State,
     group: usize,
-) -> Vec<Vec<(PgId, &'a SealAnswer)>> {
+) -> Vec<Seal<'a>> {
     let id = (0..).map(PgId::new).nth(group).unwrap_or_default();
     let report = |position: Position| {
         let slot = world.slot(state, world.slot_index(group, position.index()));
         (id, world.reports.get(slot.report))
     };
-    let seals = seals(world, state, group);
-    seals.into_iter().map(|voters| voters.iter().map(report).collect()).collect()
+    let seals = seals(world, state, group).into_iter();
+    seals
+        .map(|(voters, added)| Seal { answers: voters.iter().map(report).collect(), added })
+        .collect()
 }
 
 /// Returns who votes in every seal of a group that can hold in `state`: of the sets at whose last
-/// answer it comes to hold, as far as a recovery gets to know whom to ask.
-pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> Vec<SegmentSet> {
+/// answer it comes to hold, as far as a recovery gets to know whom to ask. With them comes how many
+/// groups a recovery adds to those that the volume began with, if the group is the first.
+pub(crate) fn seals<R: Rules>(
+    world: &World<R>,
+    state: &State,
+    group: usize,
+) -> Vec<(SegmentSet, Added)> {
     let rules = world.rules;
     let known = Membership::genesis(world.configuration.quorums);
     let report = |position: usize| world.slot(state, world.slot_index(group, position)).report;
@@ -56,7 +62,7 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
         answers
     };
     let seal = |set: SegmentSet| sealed(rules, &known, &answers_of(set));
-    let mut found: Vec<Vec<u32>> = Vec::new();
+    let mut found: Vec<(Vec<u32>, Added)> = Vec::new();
     let mut seals = Vec::new();
     for bits in 0..=u8::MAX {
         let set = SegmentSet::from_bits(bits);
@@ -77,9 +83,11 @@ pub(crate) fn seals<R: Rules>(world: &World<R>, state: &State, group: usize) -> 
         world.witnesses.saw_if(!membership.is_settled(), Witness::AdoptedUnsettled);
         let mut reports: Vec<u32> = voters.iter().map(|voter| report(voter.index())).collect();
         reports.sort_unstable();
-        if !found.contains(&reports) {
-            found.push(reports);
-            seals.push(voters);
+        let added = added(rules, &known, &answers_of(set));
+        let seal = (reports, added);
+        if !found.contains(&seal) {
+            found.push(seal);
+            seals.push((voters, added));
         }
     }
     seals
@@ -109,7 +117,8 @@ fn is_asked<R: Rules>(
 
 /// Follows one state in [`ONE_IN`] to the end of its change, both ways.
 pub(crate) fn broken<R: Rules>(world: &World<R>, state: &State) -> Option<Property> {
-    if !world.configuration.has_changes() || !state.canonical.is_multiple_of(ONE_IN) {
+    let can_change = world.configuration.has_changes() || world.configuration.growing > 0;
+    if !can_change || !state.canonical.is_multiple_of(ONE_IN) {
         return None;
     }
     let mut key = combine(world.seed ^ 8, u64::from(state.volume));
@@ -171,7 +180,9 @@ impl<R: Rules> Sequel<R> {
             {
                 if membership.quorums().as_single().is_some() {
                     let told = world.volumes.get(state.volume).told();
-                    return self.writer.vdl().is_some_and(|vdl| vdl.lsn() >= told);
+                    // A backtrack takes back what was told: that is for P1.
+                    let goes_back = world.configuration.backtracks > 0;
+                    return self.writer.vdl().is_some_and(|vdl| goes_back || vdl.lsn() >= told);
                 }
                 self.writer.step(WriterInput::Step { group, step }, &mut self.effects);
             }
@@ -188,9 +199,9 @@ impl<R: Rules> Sequel<R> {
                         self.settled = Some(membership);
                     }
                     WriterEffect::Report(_) | WriterEffect::SendReader { .. } => {}
-                    WriterEffect::Send { group: _, to, message } => {
+                    WriterEffect::Send { group, to, message } => {
                         for position in to.iter() {
-                            self.give(world, position, writer_message(&message));
+                            self.give(world, (group, position), writer_message(&message));
                         }
                     }
                 }
@@ -200,15 +211,10 @@ impl<R: Rules> Sequel<R> {
 
     fn gossip(&mut self, world: &World<R>) {
         for _ in 0..2 {
-            for into in Position::first(self.segments.len()) {
-                for from in Position::first(self.segments.len()) {
-                    let asks = self.segments.get(into.index()).and_then(request_of);
-                    let Some(answering) = self.segments.get(from.index()) else { continue };
-                    let Some(request) = asks else { continue };
-                    let mut answering = answering.clone();
-                    let answer = world.run_segment(&mut answering, from_segment(request)).1.pop();
-                    if let Some(answer) = answer {
-                        self.give(world, into, from_segment(answer));
+            for group in world.configuration.groups() {
+                for into in Position::first(world.members()) {
+                    for from in Position::first(world.members()) {
+                        self.pull(world, group, into, from);
                     }
                 }
             }
@@ -216,11 +222,25 @@ impl<R: Rules> Sequel<R> {
         self.tell(world);
     }
 
-    fn give(&mut self, world: &World<R>, to: Position, input: SegmentInput) {
-        let Some(segment) = self.segments.get_mut(to.index()) else { return };
+    fn pull(&mut self, world: &World<R>, group: PgId, into: Position, from: Position) {
+        let index = |position: Position| world.slot_index(group.get() as usize, position.index());
+        let asks = self.segments.get(index(into)).and_then(request_of);
+        let (Some(request), Some(answering)) = (asks, self.segments.get(index(from))) else {
+            return;
+        };
+        let mut answering = answering.clone();
+        let answer = world.run_segment(&mut answering, from_segment(request)).1.pop();
+        if let Some(answer) = answer {
+            self.give(world, (group, into), from_segment(answer));
+        }
+    }
+
+    fn give(&mut self, world: &World<R>, to: (PgId, Position), input: SegmentInput) {
+        let (group, from) = to;
+        let index = world.slot_index(group.get() as usize, from.index());
+        let Some(segment) = self.segments.get_mut(index) else { return };
         for (_, message) in world.run_segment(segment, input).0 {
-            let from = position_of(u8::try_from(to.index()).unwrap_or(u8::MAX));
-            let input = WriterInput::Receive { group: PgId::new(0), from, message };
+            let input = WriterInput::Receive { group, from, message };
             self.writer.step(input, &mut self.effects);
         }
     }

@@ -92,7 +92,7 @@ impl<R: Rules> Cluster<R> {
             let what = match step {
                 Step::Finish(Half::Newer | Half::Older) => "has taken the place",
                 Step::Revert(_) => "is taken out again",
-                Step::Replace { .. } | Step::Reshape(_) => "joins",
+                Step::Grow | Step::Replace { .. } | Step::Reshape(_) => "joins",
             };
             self.tell(&format!("{new} {what}, unsettled"));
         }

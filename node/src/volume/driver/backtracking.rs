@@ -103,7 +103,8 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
                 }
                 return;
             }
-            CommandRefusal::Empty
+            CommandRefusal::BeyondVolume { .. }
+            | CommandRefusal::Empty
             | CommandRefusal::Fenced { .. }
             | CommandRefusal::HistoryFull
             | CommandRefusal::NotOpen

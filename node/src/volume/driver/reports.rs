@@ -69,7 +69,7 @@ impl<E: Environment, R: Rules> VolumeDriver<E, R> {
             // Other commands are given only when they can be carried out, but for one.
             Report::Located { ticket, backtrack } => self.go(ticket, backtrack),
             Report::Refused(refusal) => self.refused_to_go(refusal),
-            Report::Settled { .. } => self.seat_peers(),
+            Report::Grown { .. } | Report::Settled { .. } => self.seat_peers(),
             Report::Written { first, cpl } => {
                 if let Some(reply) = self.writes.take() {
                     self.points.remember(cpl);
