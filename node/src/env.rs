@@ -153,18 +153,18 @@ pub trait LogFile {
     fn has_newest_note(&self, durable: u64) -> bool;
 
     /// Cuts the log: makes every byte from `length` to `until`, and some more, zero, and that, and
-    /// all bytes before it, durable. Those at or behind `doubtful` are written once more: after a sync that failed
-    /// they may be in memory alone, and a second sync would not notice. Only before the first
-    /// [`LogFile::submit`], which appends at `length`.
+    /// all bytes before it, durable. Those at or behind `doubtful` are written once more: after a
+    /// sync that failed they may be in memory alone, and a second sync would not notice. Only
+    /// before the first [`LogFile::submit`], which appends at `length`.
     ///
     /// # Errors
     /// As the operating system reports them.
     fn settle(&mut self, doubtful: u64, length: u64, until: u64) -> io::Result<()>;
 
     /// Replaces the log by a new one: its first `kept` bytes, but for those that were trimmed, then
-    /// `frame`, with `note` beside it, all durable. Its page store stays. The files that it had are set aside under names that begin with what is
-    /// returned, and nothing touches them again. A crash at any time leaves the log as it was or
-    /// the new one. Only before [`LogFile::settle`].
+    /// `frame`, with `note` beside it, all durable. Its page store stays. The files that it had are
+    /// set aside under names that begin with what is returned, and nothing touches them again. A
+    /// crash at any time leaves the log as it was or the new one. Only before [`LogFile::settle`].
     ///
     /// # Errors
     /// As the operating system reports them.

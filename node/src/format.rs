@@ -45,9 +45,10 @@
 //! taken for something of this one.
 //!
 //! On a real disk the log is a sequence of files, `segment.000000.log` and so on, each of a fixed
-//! size, which the number of the file gives. The first one stays for ever. All but the last [`SLOTS_BYTES`] of a file are its
-//! part of the log; a frame may lie in two files or more. Those last bytes are two slots, a block
-//! each, written in turn, and both once before the file gets its name.
+//! size, which the number of the file gives. The first one stays for ever. All but the last
+//! [`SLOTS_BYTES`] of a file are its part of the log; a frame may lie in two files or more. Those
+//! last bytes are two slots, a block each, written in turn, and both once before the file gets its
+//! name.
 //!
 //! Frames are written in groups, each with one write of whole blocks, since what a sync costs is
 //! the number of places that the disk has to go to. The last bytes of its last block are a slot

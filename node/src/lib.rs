@@ -7,9 +7,9 @@
 //! Modules in reading order: [`clock`] and [`env`](mod@env) (time, randomness, network and disk
 //! behind one trait), [`payload`], [`wire`] (bytes between processes), [`format`](mod@format),
 //! [`store`] and [`disk`] (bytes on disk), [`connection`], [`config`], [`host`] (one segment with
-//! its log), [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a process around
-//! it), [`reader`] (a process that follows one) and [`client`] (of such processes), [`status`],
-//! [`cluster`] and [`demo`].
+//! its log), [`driver`] (a storage node's loop), [`volume`] (the volume client), [`writer`] (a
+//! process around it), [`reader`] (a process that follows one) and [`client`] (of such processes),
+//! [`status`], [`cluster`] and [`demo`].
 #![deny(unsafe_code)]
 
 pub mod addresses;

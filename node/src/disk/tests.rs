@@ -130,8 +130,8 @@ fn every_truncation_is_a_torn_tail_or_a_damaged_header() {
                 let opened = opened.unwrap();
                 assert_state(&sample, &opened, frames);
                 let cut = length.saturating_sub(sample.starts[frames]);
-                // What is less than a header, as far as its first checksum, can't be told from bytes
-                // of an earlier use.
+                // What is less than a header, as far as its first checksum, can't be told from
+                // bytes of an earlier use.
                 let cut = if cut < format::FRAME_HEADER_BYTES - 4 { 0 } else { cut };
                 assert_eq!(opened.2.cut_bytes, cut as u64);
             }

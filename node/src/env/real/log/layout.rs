@@ -84,10 +84,10 @@ impl Layout {
         Place { index, within, left: self.data_bytes(index).saturating_sub(within) }
     }
 
-    /// Returns the number of the first file, but for file 0, that a log has to have of which no byte
-    /// before `kept` is needed. Those before it hold no note that the checkpoint doesn't stand for:
-    /// a file's slots are written until the next one holds durable bytes, and the checkpoint stands
-    /// for such bytes of the file behind this one.
+    /// Returns the number of the first file, but for file 0, that a log has to have of which no
+    /// byte before `kept` is needed. Those before it hold no note that the checkpoint doesn't stand
+    /// for: a file's slots are written until the next one holds durable bytes, and the checkpoint
+    /// stands for such bytes of the file behind this one.
     pub(super) const fn first_kept(&self, kept: u64) -> u32 {
         self.locate(kept.saturating_sub(1)).index.saturating_sub(1)
     }
