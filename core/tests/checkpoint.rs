@@ -6,7 +6,6 @@
     reason = "a test stops where something is not as it should be"
 )]
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod support;
 
 use proptest::collection::vec;
@@ -136,11 +135,14 @@ fn sample() -> (Checkpoint, Vec<Record>, Vec<Record>) {
     (image.checkpoint(), image.records().to_vec(), aside)
 }
 
+/// What a disk does to a checkpoint, its records, and those set aside.
+type Change<'a> = &'a dyn Fn(&mut Checkpoint, &mut Vec<Record>, &mut Vec<Record>);
+
 /// What a disk made of a checkpoint must not become a segment that votes with it.
 #[test]
 fn nonsense_is_refused() {
     let (checkpoint, records, aside) = sample();
-    let refused = |change: &dyn Fn(&mut Checkpoint, &mut Vec<Record>, &mut Vec<Record>)| {
+    let refused = |change: Change<'_>| {
         let (mut checkpoint, mut records, mut aside) =
             (checkpoint.clone(), records.clone(), aside.clone());
         change(&mut checkpoint, &mut records, &mut aside);

@@ -161,16 +161,19 @@ fn guard<T>(job: impl FnOnce() -> Result<T, Trouble>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(job)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(Trouble::Ours(error))) => Err(error),
-        // A file that is no database is said to hold invalid data.
-        Ok(Err(Trouble::Theirs(redb::Error::Io(error)))) => Err(match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreError::Damaged,
-            kind => StoreError::Failed(kind),
-        }),
+        Ok(Err(Trouble::Theirs(redb::Error::Io(error)))) => Err(failed(&error)),
         Ok(Err(Trouble::Theirs(redb::Error::DatabaseAlreadyOpen))) => {
             Err(StoreError::Failed(io::ErrorKind::ResourceBusy))
         }
         Ok(Err(Trouble::Theirs(_))) | Err(_) => Err(StoreError::Damaged),
     }
+}
+
+fn failed(error: &io::Error) -> StoreError {
+    // A file that is no database is said to hold invalid data.
+    let is_damage =
+        matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+    if is_damage { StoreError::Damaged } else { StoreError::Failed(error.kind()) }
 }
 
 fn visit<T: ReadableTable<u64, &'static [u8]>>(
@@ -193,7 +196,7 @@ fn get<T: ReadableTable<u64, &'static [u8]>>(
 
 fn theirs(error: redb::StorageError) -> StoreError {
     if let redb::StorageError::Io(error) = error {
-        return StoreError::Failed(error.kind());
+        return failed(&error);
     }
     StoreError::Damaged
 }

@@ -249,8 +249,12 @@ fn with_checkpoint(name: &str, count: u64) -> (PathBuf, SegmentImage) {
         for event in events {
             match event {
                 Event::Checkpointed(made) => real.log.checkpointed(made),
-                Event::Woken => {}
-                other => panic!("{other:?}"),
+                Event::CheckpointFailed { error } => panic!("{error}"),
+                Event::Durable { .. }
+                | Event::LogCramped { .. }
+                | Event::LogFailed { .. }
+                | Event::Ready { .. }
+                | Event::Woken => {}
             }
         }
     }
