@@ -151,7 +151,7 @@ pub const LIVE_PINS: &[LivePin] = &[
     live(Tier::Quick, "damage-e2", 1, (18_197, 17_998), [38, 22, 154, 87], (0, 60)),
     live(Tier::Quick, "disk-loss", 1, (26_598, 32_808), [38, 22, 166, 87], (0, 7_646)),
     live(Tier::Quick, "zombie-e2r2", 16, (5_195, 61_457), [45, 26, 164, 87], (0, 0)),
-    live(Tier::Quick, "change-begin", 64, (1_603, 31_056), [39, 15, 86, 67], (0, 8_551)),
+    live(Tier::Quick, "change-begin", 64, (1_603, 31_056), [39, 15, 88, 67], (0, 8_551)),
     live(Tier::Quick, "damage-small", 64, (5_890, 36_813), [29, 15, 78, 59], (0, 4_682)),
     live(Tier::Quick, "collect-hold", 64, (1_726, 14_055), [23, 0, 60, 49], (0, 3_028)),
     live(Tier::Quick, "backtrack-small", 64, (2_410, 18_150), [29, 15, 78, 52], (0, 0)),

@@ -81,7 +81,7 @@ impl SegmentImage {
         aside: Vec<Record>,
     ) -> Result<Self, CorruptImage> {
         let Checkpoint { group, geometry, history, vdl, base, scl, .. } = checkpoint;
-        if !geometry.has(group) {
+        if !geometry.may_have(group) {
             return Err(CorruptImage::WrongGroup { lsn: Lsn::ZERO });
         }
         if !history.is_well_formed() || history.epoch() > checkpoint.promised {

@@ -78,7 +78,14 @@ fn run(image: &mut SegmentImage, writes: &[SegmentWrite]) {
     for write in writes {
         let mut next = image.clone();
         // Nor does one go back under its base: it refuses to locate a point there.
-        if next.apply(write).is_ok() && next.base() <= next.vdl().lsn() {
+        // And no VDL lies where a range has annulled everything: nothing is allocated there.
+        let vdl = write.vdl.lsn();
+        let is_within = |range: &TruncationRange| range.after() < vdl && vdl <= range.through();
+        let is_annulled = |image: &SegmentImage| image.history().ranges().iter().any(is_within);
+        if is_annulled(&next) {
+            continue;
+        }
+        if next.apply(write).is_ok() && next.base() <= next.vdl().lsn() && !is_annulled(&next) {
             *image = next;
         }
     }

@@ -1,7 +1,6 @@
 //! A cluster on this machine: a process for each segment of one protection group, two in each of
 //! three zones, and a writer process if one is wanted.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -15,7 +14,7 @@ use crate::client::ClientError;
 use crate::clock::{Clock, Moment};
 use crate::config::file::{ConfigFileError, NodeFile, WriterFile};
 use crate::config::{self, ConfigError, VolumeId};
-use crate::env::real::{LOCK_NAME, LOG_NAME, random};
+use crate::env::real::{LOG_NAME, random};
 use crate::status::{self, StatusError};
 use crate::wire::Status;
 
@@ -202,7 +201,7 @@ impl Cluster {
             None => new_volume(directory)?,
         };
         let mut nodes = member::seats(earlier.as_ref(), directory);
-        wait_until_ended(directory, &mut nodes)?;
+        member::wait_until_ended(directory, &mut nodes)?;
         let revision = earlier.as_ref().map_or(0, |file| file.revision);
         let disks = member::disks(earlier.as_ref());
         let mut cluster = Self {
@@ -254,17 +253,6 @@ impl Cluster {
         self.addresses = chosen;
         self.record()?;
         self.everybody().try_for_each(|who| self.configure(who))
-    }
-
-    /// Returns the file of a cluster whose nodes go back to where they were: whoever was told of
-    /// other addresses meanwhile has to believe these again.
-    fn moved_back(&self, earlier: ClusterFile) -> ClusterFile {
-        if self.revision == earlier.revision {
-            return earlier;
-        }
-        let revision = self.revision.saturating_add(1);
-        let nodes = earlier.nodes.into_iter().map(|node| Member { revision, ..node }).collect();
-        ClusterFile { revision, nodes, ..earlier }
     }
 
     /// Writes down what the cluster consists of, for whoever wants to find it.
@@ -605,27 +593,4 @@ fn new_volume(directory: &Path) -> Result<VolumeId, ClusterError> {
         return Err(ClusterError::Lost { directory: directory.to_path_buf() });
     }
     Ok(VolumeId::new(random().map_err(doing("asking for randomness"))?))
-}
-
-/// Waits until nobody has a log open: nodes of a cluster that was killed take a moment to notice.
-/// Those that stay are run by somebody else.
-fn wait_until_ended(directory: &Path, nodes: &mut [NodeSeat]) -> Result<(), ClusterError> {
-    let clock = Clock::start();
-    let is_open = |node: &NodeSeat| -> io::Result<bool> {
-        match std::fs::File::open(directory.join(&node.name).join(LOCK_NAME)) {
-            Ok(file) => Ok(file.try_lock_shared().is_err()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    for node in nodes {
-        loop {
-            node.is_elsewhere = is_open(node).map_err(doing("looking at a node's lock"))?;
-            if !node.is_elsewhere || clock.now() >= Moment::new(STALE_MAX) {
-                break;
-            }
-            thread::sleep(POLL);
-        }
-    }
-    Ok(())
 }

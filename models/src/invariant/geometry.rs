@@ -2,8 +2,8 @@
 //! one of its own, before any record can be allocated in it (protocol: geometry; edge 55).
 //!
 //! TLA+: none, no groups are added in `tla/Volume.tla`. Evaluated on every state of a configuration
-//! that grows, for every open writer. That recoveries then find what was written there is for P1 and
-//! P9, and that a group which is half made can be completed by any later writer for P8.
+//! that grows, for every open writer. That recoveries then find what was written there is for P1
+//! and P9, and that a group which is half made can be completed by any later writer for P8.
 
 use quorate_core::geometry::Added;
 use quorate_core::id::{PgId, Position, SegmentSet};

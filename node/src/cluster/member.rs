@@ -1,15 +1,21 @@
 //! The nodes of a cluster: which disk each is, where it listens, and whether it runs.
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::thread;
 
 use quorate_core::id::{Incarnation, Position, Positions, SEGMENTS_MAX, SegmentId};
 
 use super::process::Running;
-use super::{Cluster, ClusterError, ClusterFile, Member, NAMES, WRITER, Who};
+use super::{
+    Cluster, ClusterError, ClusterFile, Member, NAMES, POLL, STALE_MAX, WRITER, Who, doing,
+};
 use crate::addresses::Place;
+use crate::clock::{Clock, Moment};
 use crate::config::file::JoinedMember;
-use crate::env::real::LOG_NAME;
+use crate::env::real::{LOCK_NAME, LOG_NAME};
 
 /// A node of a cluster.
 #[derive(Debug)]
@@ -148,6 +154,17 @@ fn joined(node: &NodeSeat) -> JoinedMember {
 }
 
 impl Cluster {
+    /// Returns the file of a cluster whose nodes go back to where they were: whoever was told of
+    /// other addresses meanwhile has to believe these again.
+    pub(super) fn moved_back(&self, earlier: ClusterFile) -> ClusterFile {
+        if self.revision == earlier.revision {
+            return earlier;
+        }
+        let revision = self.revision.saturating_add(1);
+        let nodes = earlier.nodes.into_iter().map(|node| Member { revision, ..node }).collect();
+        ClusterFile { revision, nodes, ..earlier }
+    }
+
     pub(super) fn seat(&self, position: Position) -> Result<&NodeSeat, ClusterError> {
         let seat = self.nodes.iter().find(|node| node.position == position);
         seat.ok_or(ClusterError::Unknown { position })
@@ -171,4 +188,30 @@ impl Cluster {
     pub fn lost(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().filter(|node| node.is_lost).map(|node| node.name.as_str())
     }
+}
+
+/// Waits until nobody has a log open: nodes of a cluster that was killed take a moment to notice.
+/// Those that stay are run by somebody else.
+pub(super) fn wait_until_ended(
+    directory: &Path,
+    nodes: &mut [NodeSeat],
+) -> Result<(), ClusterError> {
+    let clock = Clock::start();
+    let is_open = |node: &NodeSeat| -> io::Result<bool> {
+        match File::open(directory.join(&node.name).join(LOCK_NAME)) {
+            Ok(file) => Ok(file.try_lock_shared().is_err()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    for node in nodes {
+        loop {
+            node.is_elsewhere = is_open(node).map_err(doing("looking at a node's lock"))?;
+            if !node.is_elsewhere || clock.now() >= Moment::new(STALE_MAX) {
+                break;
+            }
+            thread::sleep(POLL);
+        }
+    }
+    Ok(())
 }

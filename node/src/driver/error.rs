@@ -78,9 +78,9 @@ pub enum NodeError {
     /// The log is a new one, where there was another one under the same name.
     #[error(
         "the directory {} holds a new log, but its peers have met another one under the name of \
-         {segment}: without what that one had promised and held, this node must not take its place. \
-         If the directory is the wrong one, or is not mounted, correct that and start the node \
-         again; if its disk is lost, replace the node with `quorate repair`",
+         {segment}: without what that one had promised and held, this node must not take its \
+         place. If the directory is the wrong one, or is not mounted, correct that and start the \
+         node again; if its disk is lost, replace the node with `quorate repair`",
         .directory.display(),
     )]
     OtherLog {

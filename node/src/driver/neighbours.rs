@@ -98,8 +98,8 @@ impl<E: Environment, R: Rules> Node<E, R> {
     /// that it says next is taken: a membership that needs them comes behind them.
     ///
     /// # Errors
-    /// [`NodeError::OtherLog`] when this segment's log is a new one, and there was another one under
-    /// its name.
+    /// [`NodeError::OtherLog`] when this segment's log is a new one, and there was another one
+    /// under its name.
     pub(super) fn learn(&mut self, seats: &Seats) -> Result<(), NodeError> {
         let NodeConfig { group, position, incarnation, .. } = self.config;
         let known = seats.log(position, incarnation).filter(|_| seats.group == group);

@@ -64,8 +64,8 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Begins, or goes on, at `cpl`, where an epoch has opened. Of what lies under it all points are
-    /// known only if it is itself: who goes forward again passes others unseen.
+    /// Begins, or goes on, at `cpl`, where an epoch has opened. Of what lies under it all points
+    /// are known only if it is itself: who goes forward again passes others unseen.
     pub(super) fn open_at(&mut self, cpl: Lsn) {
         self.forget_above(cpl);
         if self.known.back() != Some(&cpl) {
