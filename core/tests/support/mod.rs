@@ -203,7 +203,8 @@ impl<R: Rules> Cluster<R> {
 
     /// Adds the segments of the next group, of which nobody knows yet.
     pub(crate) fn add_segments(&mut self) {
-        let group = PgId::new((self.nodes.len() / self.geometry.quorums().members()) as u32);
+        let group = self.nodes.len() / self.geometry.quorums().members();
+        let group = PgId::new(u32::try_from(group).unwrap());
         for position in self.geometry.quorums().positions() {
             let disk = SegmentImage::create(group, self.geometry).unwrap();
             let machine = Segment::recover_under(self.rules, disk.clone());
