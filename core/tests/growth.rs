@@ -40,7 +40,17 @@ fn grown() -> Cluster<Sound> {
 fn refusals(cluster: &mut Cluster<Sound>) -> Vec<CommandRefusal> {
     let refused = |(_, report)| match report {
         Report::Refused(refusal) => Some(refusal),
-        _ => None,
+        Report::Confirmed { .. }
+        | Report::Durable { .. }
+        | Report::Grown { .. }
+        | Report::Located { .. }
+        | Report::Opened { .. }
+        | Report::Overtaken { .. }
+        | Report::Read { .. }
+        | Report::ReadRefused { .. }
+        | Report::Rejected { .. }
+        | Report::Settled { .. }
+        | Report::Written { .. } => None,
     };
     cluster.reports().into_iter().filter_map(refused).collect()
 }
