@@ -155,14 +155,17 @@ fn joined(node: &NodeSeat) -> JoinedMember {
 
 impl Cluster {
     /// Returns the file of a cluster whose nodes go back to where they were: whoever was told of
-    /// other addresses meanwhile has to believe these again.
+    /// other addresses meanwhile has to believe these again. A node that has answered has a log.
     pub(super) fn moved_back(&self, earlier: ClusterFile) -> ClusterFile {
-        if self.revision == earlier.revision {
-            return earlier;
-        }
-        let revision = self.revision.saturating_add(1);
-        let nodes = earlier.nodes.into_iter().map(|node| Member { revision, ..node }).collect();
-        ClusterFile { revision, nodes, ..earlier }
+        let has_moved = self.revision != earlier.revision;
+        let revision = self.revision.saturating_add(u32::from(has_moved));
+        let nodes = earlier.nodes.into_iter().map(|node| {
+            let seat = self.nodes.iter().find(|seat| seat.name == node.name);
+            let has_started = node.has_started || seat.is_some_and(|seat| seat.has_started);
+            let revision = if has_moved { revision } else { node.revision };
+            Member { revision, has_started, ..node }
+        });
+        ClusterFile { revision, nodes: nodes.collect(), ..earlier }
     }
 
     pub(super) fn seat(&self, position: Position) -> Result<&NodeSeat, ClusterError> {
