@@ -8,14 +8,18 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use quorate_core::id::PageId;
+use quorate_core::formula::Half;
+use quorate_core::id::{Incarnation, PageId, PgId, Position, SegmentId};
 use quorate_core::lsn::Lsn;
+use quorate_core::membership::Step;
+use quorate_node::addresses::Place;
 use quorate_node::client::{Client, ClientError};
 use quorate_node::clock::{Clock, Moment};
 use quorate_node::cluster::Cluster;
 use quorate_node::config::VolumeId;
 use quorate_node::volume::{Consistency, PageImage, PageVersion};
 use quorate_node::wire::client::ClientRefusal;
+use quorate_node::wire::members::Stepped;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quorate");
 
@@ -164,6 +168,43 @@ fn a_reader_follows_a_writer_and_outlives_it() {
     let status = reading.reader_status().unwrap();
     assert!(status.epoch > followed.epoch && status.streams > followed.streams, "{status:?}");
     assert!(status.vdl > followed.vdl && status.is_following, "{status:?}");
+}
+
+/// Takes a step of a membership change, as soon as the writer takes it.
+fn take(writer: &mut Client, step: Step, place: Option<Place>) {
+    let clock = Clock::start();
+    loop {
+        match writer.step(PgId::new(0), step, place).unwrap() {
+            Stepped::Taken => return,
+            refused @ (Stepped::NoGroup | Stepped::Refused(_) | Stepped::Unreachable) => {
+                assert!(clock.now() < Moment::new(PATIENCE), "{step:?}: {refused:?}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// A reader that knows only who was there when it was configured would lose one copy with every
+/// repair, and end up with none.
+#[test]
+fn a_reader_finds_a_segment_that_joined_later() {
+    let mut field = Field::new("reader-joined");
+    let (_writer, mut writing) = field.start_writer(0);
+    let cpl = writing.write_now(&[image(7, 7)]).unwrap().cpl;
+    let (_reader, mut reading) = field.start_reader();
+    reading.read_now(PageId::new(0), Consistency::AtLeast(cpl)).unwrap();
+
+    let [old, joins] = [5, 6].map(|index| Position::new(index).unwrap());
+    let new = SegmentId { position: joins, incarnation: Incarnation::new(1) };
+    let place = field.cluster.provide(old, new).unwrap();
+    take(&mut writing, Step::Replace { old, new }, Some(place));
+    take(&mut writing, Step::Finish(Half::Older), None);
+    for gone in Position::first(6) {
+        field.cluster.kill(gone).unwrap();
+    }
+    // That page isn't in the reader's memory, and the newcomer alone has it.
+    let version = reading.read_now(PageId::new(7), Consistency::Snapshot).unwrap();
+    assert_eq!(number(&version), 7);
 }
 
 /// A writer that is overtaken while it lives must not keep its reader: what the new writer

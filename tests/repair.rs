@@ -185,6 +185,13 @@ fn the_command_replaces_the_node_that_is_dead() {
         || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     let ready = next();
     run(&["write", "7", "before"]);
+    // A member can't take another one's place; to say that it did would leave a copy missing.
+    let config = directory.join("writer/writer.toml");
+    let member = ready["cluster"]["nodes"][0]["address"].as_str().unwrap();
+    let arguments = ["repair", "F", "--by", member, "--config", config.to_str().unwrap()];
+    let output = Command::new(PROGRAM).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("has a member at position A"), "{said}");
     let victim = ready["cluster"]["nodes"][3]["pid"].as_i64().unwrap();
     let victim = rustix::process::Pid::from_raw(victim.try_into().unwrap()).unwrap();
     rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
