@@ -10,7 +10,7 @@ use quorate_core::id::{PageId, PgId};
 use quorate_core::membership::{Step, StepRefusal};
 use quorate_core::rules::Sound;
 use quorate_core::writer::PhaseName;
-use support::{Cluster, WIDE, geometry};
+use support::{Cluster, WIDE, geometry, refused_command};
 
 const FIRST: PgId = PgId::new(0);
 const SECOND: PgId = PgId::new(1);
@@ -38,21 +38,7 @@ fn grown() -> Cluster<Sound> {
 }
 
 fn refusals(cluster: &mut Cluster<Sound>) -> Vec<CommandRefusal> {
-    let refused = |(_, report)| match report {
-        Report::Refused(refusal) => Some(refusal),
-        Report::Confirmed { .. }
-        | Report::Durable { .. }
-        | Report::Grown { .. }
-        | Report::Located { .. }
-        | Report::Opened { .. }
-        | Report::Overtaken { .. }
-        | Report::Read { .. }
-        | Report::ReadRefused { .. }
-        | Report::Rejected { .. }
-        | Report::Settled { .. }
-        | Report::Written { .. } => None,
-    };
-    cluster.reports().into_iter().filter_map(refused).collect()
+    cluster.reports().into_iter().filter_map(refused_command).collect()
 }
 
 /// A page beyond the volume would have no segments, or later others than those that it was sent to.

@@ -35,7 +35,7 @@ use quorate_core::rules::Sound;
 use quorate_core::segment::Segment;
 use quorate_core::truncation::{History, TruncationRange};
 use quorate_core::writer::{PhaseName, Writer};
-use support::{Cluster, WIDE, at, change, epoch, geometry, scl, vdl};
+use support::{Cluster, WIDE, at, change, epoch, geometry, refused_command, scl, vdl};
 
 /// Bounds small enough to run into.
 const TIGHT: Limits = Limits {
@@ -605,20 +605,7 @@ fn provoke_command(wanted: CommandRefusal) -> Vec<Option<CommandRefusal>> {
             cluster.recover().unwrap();
             cluster.settle().unwrap();
             assert_eq!(cluster.writers[1].phase(), PhaseName::Sealing);
-            let recovered = cluster.reports().into_iter().find_map(|(_, report)| match report {
-                Report::Refused(refusal) => Some(refusal),
-                Report::Confirmed { .. }
-                | Report::Durable { .. }
-                | Report::Grown { .. }
-                | Report::Located { .. }
-                | Report::Opened { .. }
-                | Report::Overtaken { .. }
-                | Report::Read { .. }
-                | Report::ReadRefused { .. }
-                | Report::Rejected { .. }
-                | Report::Settled { .. }
-                | Report::Written { .. } => None,
-            });
+            let recovered = cluster.reports().into_iter().find_map(refused_command);
             vec![written, recovered]
         }
         CommandRefusal::Oversized => vec![command(&mut open_writer(TIGHT), write(5))],
@@ -683,10 +670,6 @@ fn written_cluster() -> Cluster<Sound> {
     cluster.settle().unwrap();
     cluster.reports();
     cluster
-}
-
-fn refused_command((_, report): (usize, Report)) -> Option<CommandRefusal> {
-    if let Report::Refused(refusal) = report { Some(refusal) } else { None }
 }
 
 fn installing_writer() -> Writer {

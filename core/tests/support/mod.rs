@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_core::consistency::{Scl, Vdl};
 use quorate_core::effect::{
-    Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
+    CommandRefusal, Report, SegmentEffect, SegmentInput, SegmentWrite, WriterEffect, WriterInput,
 };
 use quorate_core::epoch::VolumeEpoch;
 use quorate_core::geometry::{Limits, VolumeGeometry};
@@ -170,6 +170,11 @@ impl Cluster {
         cluster.reports.clear();
         cluster
     }
+}
+
+/// Returns why a command was refused, if a writer's report says so.
+pub(crate) fn refused_command((_, report): (usize, Report)) -> Option<CommandRefusal> {
+    if let Report::Refused(refusal) = report { Some(refusal) } else { None }
 }
 
 impl<R: Rules> Cluster<R> {
